@@ -6,7 +6,7 @@ primary address (32 bits at byte 28), so that the dispatcher can add a parameter
 put another in place of the other without knowing the command.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
@@ -329,8 +329,8 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
              Field(name="result_jumps", byte=48, bits=16, signed=True, count=3,
                    text="Added to the result address when loop 1, 2, 3 advances."),
              Field(name="param_base", byte=54, bits=16,
-                   text="Parameter row is param_base + i0 + i2 * counts[0], where i0 and i2 are the "
-                        "indices of loops 0 and 2."),
+                   text="Parameter row is param_base + i0 + i2 * counts[0], where i0 and i2 are "
+                        "the indices of loops 0 and 2."),
              Field(name="immediate", byte=56, bits=32, signed=True, text="Reserved, 0."),
              Field(name="clamp_low", byte=60, bits=8, signed=True, default=-128,
                    text="Least int8 result."),
@@ -354,7 +354,7 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
 )})
 
 
-def jumps_of(counts: list[int] | tuple[int, ...], strides: list[int] | tuple[int, ...]) -> list[int]:
+def jumps_of(counts: Sequence[int], strides: Sequence[int]) -> list[int]:
     """What to add when each loop advances, given every loop's stride.
 
     ``jump[i] = stride[i] - sum((count[j] - 1) * stride[j] for j < i)``: the step from the last

@@ -1,4 +1,4 @@
-"""Control and status registers: declared once for the core, the C header, the drivers and the manual.
+"""Control and status registers, declared once for core, C header, drivers and manual.
 
 All registers are 32 bits wide and lie at fixed byte offsets in a 4 KiB page (AXI4-Lite).
 """

@@ -1,0 +1,214 @@
+"""The multiply array: rows in, rows out, a stated latency."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.data import ArrayLayout
+from amaranth.lib.wiring import In, Out
+
+from .cells import check, place
+from .config import _check_int
+from .element import ProcessingElement, sum_bits
+from .multiply import strategy_named
+from .skew import Skew
+
+__all__ = ["Array", "Column"]
+
+
+class Column(wiring.Component):
+    """Elements below each other: one dot product per cycle, row r of it r cycles later.
+
+    Timing: ``sum`` is that of the activation which row 0 took ``rows - 1`` cycles and the latency
+    of an element before.
+
+    Parameters
+    ----------
+    rows : int
+        R, the elements.
+    strategy : str
+        How they multiply, see :mod:`.multiply`.
+
+    Members
+    -------
+    activations : ``In(ArrayLayout(signed(8), rows))``
+        Operand of each row, already slanted.
+    swaps : ``In(rows)``
+        Which rows make the shadow weight the active one.
+    weight : ``In(signed(8))``
+        Weight for the top shadow register.
+    shifts : ``In(rows)``
+        Which rows take the shadow weight from above.
+    sum : ``Out(signed(sum_bits(rows)))``
+        The dot product.
+    """
+    def __init__(self, *, rows: int, strategy: str = "generic"):
+        _check_int("rows", rows, 1, 64)
+        self.rows = rows
+        self.strategy = strategy
+        self.latency = (rows - 1) + strategy_named(strategy).latency + 1
+        super().__init__({
+            "activations": In(ArrayLayout(signed(8), rows)),
+            "swaps": In(rows),
+            "weight": In(signed(8)),
+            "shifts": In(rows),
+            "sum": Out(signed(sum_bits(rows))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        weight, total = self.weight, Const(0, signed(sum_bits(0)))
+        for r in range(self.rows):
+            element = ProcessingElement(row=r, strategy=self.strategy)
+            place(m, platform, f"element_{r}", element)
+            m.d.comb += [
+                element.activation.eq(self.activations[r]),
+                element.swap.eq(self.swaps[r]),
+                element.shift.eq(self.shifts[r]),
+                element.weight.eq(weight),
+                element.sum_above.eq(total),
+            ]
+            weight, total = element.weight_below, element.sum
+        m.d.comb += self.sum.eq(total)
+        return m
+
+
+class Array(wiring.Component):
+    """Weight-stationary systolic array: ``sums = row @ weights`` for each row, a row per cycle.
+
+    The weights of the next tile come in while this one computes, one row of C per cycle, the last
+    (r = R - 1) first, down a chain of shadow registers in each column. On weight row k of a tile
+    (k = 0 .. R - 1) only array rows 0 to k shift: the rows below still hold weights that the
+    swap, moving down one row per cycle, has not reached. So a tile of m rows costs exactly
+    ``max(m, R)`` cycles. Nothing waits: the sequencer in front keeps to these rules:
+
+    * weight rows of a tile may begin in the cycle in which the swap before them enters, and may
+      come with gaps;
+    * a swap may enter in the cycle after the last weight row of its tile.
+
+    ``fanout`` columns form a group that shares its activations; column group g works g cycles
+    later than group 0, array row r works r cycles later than row 0. Elements keep their own copy
+    of the activation; a synthesiser makes the copies in a group one register.
+
+    Timing: ``sums`` belong to the ``row`` of ``latency`` cycles before.
+
+    Parameters
+    ----------
+    rows : int
+        R, the K direction: activations in a row. 1 to 64.
+    cols : int
+        C, the N direction: sums in a row. 1 to 64.
+    strategy : str
+        How elements multiply, see :mod:`.multiply`.
+    fanout : int
+        Columns in a group. 1 to 64.
+
+    Members
+    -------
+    row : ``In(ArrayLayout(signed(8), rows))``
+        Activations.
+    row_valid : ``In(1)``
+        ``row`` is one.
+    swap : ``In(1)``
+        ``row`` is the first of a tile: it and those after it meet the weights that came last.
+        Ignored without ``row_valid``.
+    weights : ``In(ArrayLayout(signed(8), cols))``
+        Weights of one array row, row ``rows - 1`` of a tile first.
+    weights_valid : ``In(1)``
+        ``weights`` are some.
+    sums : ``Out(ArrayLayout(signed(sum_bits), cols))``
+        Dot products of a row with the columns of weights, in exactly the width they need.
+    sums_valid : ``Out(1)``
+        ``row_valid`` of ``latency`` cycles before.
+    """
+    def __init__(self, *, rows: int, cols: int, strategy: str = "generic", fanout: int = 4):
+        _check_int("rows", rows, 1, 64)
+        _check_int("cols", cols, 1, 64)
+        _check_int("fanout", fanout, 1, 64)
+        self.rows = rows
+        self.cols = cols
+        self.strategy = strategy
+        self.fanout = fanout
+        self.latency = (rows - 1) + (self.groups - 1) + strategy_named(strategy).latency + 1
+        super().__init__({
+            "row": In(ArrayLayout(signed(8), rows)),
+            "row_valid": In(1),
+            "swap": In(1),
+            "weights": In(ArrayLayout(signed(8), cols)),
+            "weights_valid": In(1),
+            "sums": Out(ArrayLayout(signed(self.sum_bits), cols)),
+            "sums_valid": Out(1),
+        })
+
+    @property
+    def groups(self) -> int:
+        """Groups of columns; the last may be smaller."""
+        return -(-self.cols // self.fanout)
+
+    @property
+    def sum_bits(self) -> int:
+        """Bits of a sum."""
+        return sum_bits(self.rows)
+
+    def elaborate(self, platform):
+        m = Module()
+        groups = [c // self.fanout for c in range(self.cols)]
+        m.submodules.skew = skew = Skew(shape=signed(8), delays=range(self.rows))
+        m.submodules.weight_skew = weight_skew = Skew(shape=signed(8), delays=groups)
+        m.submodules.deskew = deskew = Skew(shape=signed(self.sum_bits),
+                                            delays=[self.groups - 1 - g for g in groups])
+        m.d.comb += [
+            skew.lanes.eq(self.row),
+            weight_skew.lanes.eq(self.weights),
+            self.sums.eq(deskew.delayed),
+        ]
+
+        swap  = self.swap & self.row_valid
+        valid = Signal(self.latency)
+        m.d.comb += self.sums_valid.eq(valid[-1])
+        m.d.sync += valid.eq(Cat(self.row_valid, valid))
+
+        # Rows 0 to k shift on weight row k: ones enter from the right, one more on each.
+        reach = Signal(self.rows, init=1)
+        with m.If(self.weights_valid):
+            m.d.sync += reach.eq(Mux(reach[-1], 1, Cat(1, reach)))
+
+        # What a group works with: its activations and swaps by row, its shift enables by row.
+        acts   = skew.delayed
+        swaps  = self._slant(m, swap)
+        shifts = reach & self.weights_valid.replicate(self.rows)
+        for g in range(self.groups):
+            for c in range(g * self.fanout, min((g + 1) * self.fanout, self.cols)):
+                column = Column(rows=self.rows, strategy=self.strategy)
+                place(m, platform, f"column_{c}", column)
+                m.d.comb += [
+                    column.activations.eq(acts),
+                    column.swaps.eq(swaps),
+                    column.shifts.eq(shifts),
+                    column.weight.eq(weight_skew.delayed[c]),
+                    deskew.lanes[c].eq(column.sum),
+                ]
+            if g + 1 < self.groups:
+                next_acts   = Signal(self.row.shape(), name=f"acts_{g + 1}", reset_less=True)
+                next_swaps  = Signal(self.rows, name=f"swaps_{g + 1}")
+                next_shifts = Signal(self.rows, name=f"shifts_{g + 1}")
+                m.d.sync += [next_acts.eq(acts), next_swaps.eq(swaps), next_shifts.eq(shifts)]
+                acts, swaps, shifts = next_acts, next_swaps, next_shifts
+
+        self._check_order(m, platform, swap, last=reach[-1])
+        return m
+
+    def _slant(self, m, swap):
+        """``swap`` for each row, later by a cycle from row to row."""
+        line = Signal(max(self.rows - 1, 1), name="swap_line")
+        m.d.sync += line.eq(Cat(swap, line))
+        return Cat(swap, line)[:self.rows]
+
+    def _check_order(self, m, platform, swap, last):
+        """Weights and swaps take turns."""
+        loaded = Signal()  # the weights of the next swap are all here
+        with m.If(self.weights_valid & last):
+            m.d.sync += loaded.eq(1)
+        with m.Elif(swap):
+            m.d.sync += loaded.eq(0)
+        check(m, platform, loaded | ~swap, "a swap may not enter before the weights of its tile")
+        check(m, platform, ~loaded | swap | ~self.weights_valid,
+              "weights may not enter before the swap of the tile before them")

@@ -1,0 +1,225 @@
+"""The core: every part, wired."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
+
+from .accumulator import Accumulator
+from .axi import AxiReader, AxiWriter, master_ports, read_ports, write_ports
+from .config import CoreConfig
+from .control import Control, slave_ports
+from .dispatch import Dispatcher, Fetch
+from .execute import ExecuteEngine
+from .isa import COMMANDS, ErrorCode, Memory, Opcode
+from .load import LoadEngine
+from .record import INDEX_BITS, Record, error_layout
+from .registers import COUNTERS, ENGINES
+from .scratchpad import Scratchpad
+from .semaphore import Semaphores
+from .store import StoreEngine
+from .transfer import pad_shapes
+from .vector import VectorEngine
+
+__all__ = ["Core"]
+
+
+class Core(wiring.Component):
+    """One accelerator: a bus master for data and commands, a bus slave for control.
+
+    Commands are fetched from system memory and handed to four engines that run side by side::
+
+        memory -> load -> act, wgt, par -> execute -> acc -> vector -> act -> store -> memory
+
+    Members
+    -------
+    m_axi_* : AXI4 master
+        Data and commands. Read id 0 are loads, 1 are commands; all writes are id 0.
+    s_axil_* : AXI4-Lite slave
+        Control and status, see ``registers``.
+    irq : ``Out(1)``
+        Interrupt, level.
+
+    Parameters
+    ----------
+    config : CoreConfig
+    """
+    SETTLE = 32  # cycles of standstill that prove a deadlock; longer than any pipeline between
+    # parts that do not say they are busy
+
+    def __init__(self, config: CoreConfig):
+        self.config = config
+        super().__init__({
+            **{f"m_axi_{name}": member for name, member in master_ports(config.bus).items()},
+            **{f"s_axil_{name}": member for name, member in slave_ports().items()},
+            "irq": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        clear = Signal()
+
+        def add(name, component):
+            """Add a part that a soft reset clears."""
+            m.submodules[name] = ResetInserter(clear)(component)
+            return component
+
+        m.submodules.control = control = Control(config=config)
+        reader = add("reader", AxiReader(config=config.bus, prefetch=config.control.prefetch))
+        writer = add("writer", AxiWriter(config=config.bus))
+        fetch = add("fetch", Fetch(config=config))
+        dispatcher = add("dispatcher", Dispatcher(config=config))
+        semaphores = add("semaphores", Semaphores(count=config.control.semaphores, waiters=4,
+                                                  raisers=5))
+        load = add("load", LoadEngine(config=config))
+        execute = add("execute", ExecuteEngine(config=config))
+        vector = add("vector", VectorEngine(config=config))
+        store = add("store", StoreEngine(config=config))
+        engines = (load, execute, vector, store)
+
+        # Memories. Ports stand in the order of their priority.
+        shapes = pad_shapes(config)
+        pads = {}
+        for memory, banks, readers, writers in (
+                (Memory.ACT, config.memory.act_banks, (execute.act, store.act),
+                 (vector.act, load.act)),
+                (Memory.WGT, 1, (execute.wgt,), (load.wgt,)),
+                (Memory.PAR, 1, (vector.par,), (load.par,))):
+            rows, row_bytes, _ = shapes[memory]
+            pad = add(memory.name.lower(), Scratchpad(
+                rows=rows, row_bytes=row_bytes, banks=banks, readers=len(readers),
+                writers=len(writers)))
+            for port, engine in zip((*pad.read, *pad.write), (*readers, *writers), strict=True):
+                wiring.connect(m, port, engine)
+            pads[memory] = pad
+        acc = add("acc", Accumulator(
+            rows=config.memory.acc_rows, cols=config.array.cols, banks=config.memory.acc_banks,
+            sum_bits=execute.array.sum_bits, revisit=config.array.rows))
+        m.d.comb += [
+            acc.valid.eq(execute.acc_valid),
+            acc.addr.eq(execute.acc_row),
+            acc.first.eq(execute.acc_first),
+            acc.sums.eq(execute.acc_sums),
+            execute.acc_written.eq(acc.written),
+            acc.read_valid.eq(vector.acc_valid),
+            acc.read_addr.eq(vector.acc_row),
+            vector.acc_ready.eq(acc.read_ready),
+            vector.acc_data.eq(acc.read_data),
+        ]
+
+        # The bus.
+        for part, ports in ((reader, read_ports(config.bus)), (writer, write_ports(config.bus))):
+            for name, member in ports.items():
+                outer, inner = getattr(self, f"m_axi_{name}"), getattr(part, name)
+                m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
+        for name, member in slave_ports().items():
+            outer, inner = getattr(self, f"s_axil_{name}"), getattr(control, name)
+            m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
+        wiring.connect(m, reader.loads, load.bursts)
+        wiring.connect(m, reader.load_words, load.words)
+        wiring.connect(m, reader.commands, fetch.bursts)
+        wiring.connect(m, reader.command_words, dispatcher.words)
+        wiring.connect(m, writer.bursts, store.bursts)
+        wiring.connect(m, writer.words, store.words)
+        wiring.connect(m, writer.done, store.done)
+        m.d.comb += [
+            reader.window.eq(control.window),
+            writer.window.eq(control.window),
+            *(part.window_bytes.eq(control.window_bytes) for part in (load, store, fetch)),
+        ]
+
+        # Commands and semaphores.
+        for i, engine in enumerate(engines):
+            wiring.connect(m, dispatcher.command[i], engine.command)
+            wiring.connect(m, engine.wait, semaphores.wait[i])
+            wiring.connect(m, engine.raise_, semaphores.raise_[i])
+        wiring.connect(m, dispatcher.raise_, semaphores.raise_[4])
+        m.d.comb += [
+            clear.eq(control.clear),
+            fetch.start.eq(control.begin),
+            fetch.address.eq(control.program_address),
+            fetch.commands.eq(control.program_commands),
+            dispatcher.start.eq(control.begin),
+            dispatcher.commands.eq(control.program_commands),
+            dispatcher.fetch_blocked.eq(fetch.blocked),
+            dispatcher.fetch_left.eq(fetch.left),
+            *(dispatcher.params[i].eq(control.params[i]) for i in range(config.control.params)),
+            control.param_write.eq(dispatcher.param_write),
+            control.param_number.eq(dispatcher.param_number),
+            control.param_value.eq(dispatcher.param_value),
+            control.command_interrupt.eq(dispatcher.interrupt),
+            *(part.halt.eq(control.halt)
+              for part in (reader, writer, dispatcher, load, execute, vector, store)),
+            self.irq.eq(control.irq),
+        ]
+
+        # The state of the whole.
+        all_idle = Signal()
+        m.d.comb += [
+            all_idle.eq(Cat(engine.idle for engine in engines).all()),
+            dispatcher.engines_idle.eq(all_idle),
+            control.finished.eq(dispatcher.finished & all_idle & ~dispatcher.raise_.valid),
+            control.bus_idle.eq(reader.idle & writer.idle),
+        ]
+        deadlock = self._deadlock(m, control, dispatcher, execute, engines)
+        self._errors(m, control, dispatcher, semaphores, engines, deadlock)
+
+        events = {
+            "cycles": 1,
+            "rows": execute.busy,
+            "load_words": reader.load_word,
+            "store_words": writer.word,
+            "fetch_words": reader.command_word,
+        }
+        for name, engine in zip(ENGINES, engines, strict=True):
+            blocked = ~engine.busy & engine.blocked
+            events[f"{name}_busy"] = engine.busy
+            events[f"{name}_wait"] = blocked
+            events[f"{name}_stall"] = ~engine.busy & ~engine.blocked & ~engine.idle
+        m.d.comb += control.events.eq(Cat(events[name] for name in COUNTERS))
+        return m
+
+    def _indices(self, execute, engines):
+        """Position of the command each engine waits with."""
+        opcodes = (Opcode.LOAD, Opcode.EXECUTE, Opcode.VECTOR, Opcode.STORE)
+        return [execute.waiting_index if engine is execute
+                else Record(COMMANDS[opcode], engine.command.payload).index
+                for opcode, engine in zip(opcodes, engines, strict=True)]
+
+    def _deadlock(self, m, control, dispatcher, execute, engines):
+        """A standstill in which at least one engine waits for a semaphore."""
+        still = Signal()
+        cycles = Signal(range(self.SETTLE))
+        error = Signal(error_layout)
+        anyone = Cat(engine.waiting for engine in engines).any()
+        grants = Cat(engine.wait.valid & engine.wait.ready for engine in engines).any()
+        m.d.comb += still.eq(
+            anyone & ~grants & Cat(engine.waiting | engine.idle for engine in engines).all()
+            & (dispatcher.exhausted | dispatcher.blocked))
+        m.d.sync += cycles.eq(Mux(still & ~control.clear, cycles + 1, 0))
+        chosen = Const((1 << INDEX_BITS) - 1, INDEX_BITS)
+        for engine, index in zip(engines, self._indices(execute, engines), strict=True):
+            own = Mux(engine.waiting, index, chosen)
+            chosen = Mux(own < chosen, own, chosen)
+        m.d.comb += [
+            error.valid.eq(cycles == self.SETTLE - 1),
+            error.code.eq(ErrorCode.DEADLOCK),
+            error.index.eq(chosen),
+        ]
+        return error
+
+    def _errors(self, m, control, dispatcher, semaphores, engines, deadlock):
+        """Report the first error; of several in one cycle, the one nearest to the data."""
+        overflow = Signal(error_layout)
+        m.d.comb += [
+            overflow.valid.eq(semaphores.overflow.any()),
+            overflow.code.eq(ErrorCode.SEMAPHORE_OVERFLOW),
+            overflow.index.eq(dispatcher.index),
+        ]
+        for i, engine in enumerate(engines):
+            with m.If(semaphores.overflow[i]):
+                m.d.comb += overflow.index.eq(engine.raise_index)
+        for source in (deadlock, overflow, dispatcher.error,
+                       *(engine.error for engine in reversed(engines))):
+            with m.If(source.valid):
+                m.d.comb += control.error.eq(source)

@@ -1,0 +1,420 @@
+"""The execute engine: weights one tile ahead, activation rows behind them, sums into rows."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, exact_log2
+
+from .accumulator import Accumulator
+from .affine import AffineWalker
+from .array import Array
+from .config import CoreConfig
+from .fifo import ShortQueue
+from .isa import COMMANDS, ErrorCode, Opcode
+from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
+from .scratchpad import ReadPort, Scratchpad
+from .semaphore import Gate, Raiser, at_level
+from .transfer import ring_row
+
+__all__ = ["ActivationSequencer", "ExecuteEngine", "WeightSequencer"]
+
+ROW_BITS = 16
+
+
+class WeightSequencer(wiring.Component):
+    """Reads the weight tiles of a command, one row per cycle, as early as the array allows.
+
+    A tile's rows go last row first; rows beyond the valid ones are zeros. The tile after the one
+    in the shadow registers begins in the very cycle of the swap.
+
+    Timing: the first row is read four cycles after ``start``; ``weights`` follow their read by
+    ``Scratchpad.READ_LATENCY``.
+
+    Members
+    -------
+    command : ``In(RECORD_BITS)``
+        Stays from ``start`` until ``done``.
+    start, done : ``In(1)``, ``Out(1)``
+        Begin; the last row has been read.
+    halt : ``In(1)``
+        Stop.
+    swap : ``In(1)``
+        A tile's first activation row is issued.
+    loaded : ``Out(1)``
+        All weights of the next tile have been issued.
+    wgt : ``Out(ReadPort)``
+        To the weight scratchpad; always granted.
+    weights, weights_valid : ``Out``
+        To the array.
+    wait : ``Out(stream of number)``
+        To the semaphores.
+    waiting : ``Out(1)``
+        The next tile waits for a semaphore.
+    error : ``Out(error_layout)``
+    """
+    def __init__(self, *, config: CoreConfig):
+        self.config = config
+        super().__init__({
+            "command": In(RECORD_BITS),
+            "start": In(1),
+            "done": Out(1),
+            "halt": In(1),
+            "swap": In(1),
+            "loaded": Out(1),
+            "wgt": Out(ReadPort(addr_bits=exact_log2(config.memory.wgt_rows),
+                                width=8 * config.wgt_row_bytes)),
+            "weights": Out(8 * config.array.cols),
+            "weights_valid": Out(1),
+            "wait": Out(stream.Signature(5)),
+            "waiting": Out(1),
+            "error": Out(error_layout),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        rows = self.config.array.rows
+        loops = self.config.control.execute_loops - 2  # the loops over tiles
+        record = Record(COMMANDS[Opcode.EXECUTE], self.command)
+        m.submodules.walker = walker = AffineWalker(loops=loops, streams=())
+        m.submodules.gate = gate = Gate(loops=loops)
+        wiring.connect(m, gate.wait, wiring.flipped(self.wait))
+        tile = walker.o.payload
+        valid, number, level = record.slots("wait")
+        m.d.comb += [
+            *(walker.count[i].eq(record["counts", i + 2]) for i in range(loops)),
+            walker.start.eq(self.start),
+            gate.start.eq(self.start),
+            Cat(gate.valid).eq(valid),
+            gate.number.eq(number),
+            # Relative to loop 2; once per command, 15, stays beyond all loops.
+            *(gate.level[slot].eq(level[4 * slot:4 * slot + 4] - 2) for slot in range(2)),
+            gate.first.eq(tile.first),
+            gate.last.eq(tile.last),
+        ]
+
+        inside = Signal()  # a tile has begun
+        down   = Signal(range(rows), init=rows - 1)  # array row this cycle's weights are for
+        base   = Signal(ROW_BITS, reset_less=True)   # weight row 0 of the tile
+        tile_rows = Signal(range(rows + 1))
+        wgt_row = Signal(ROW_BITS + 1)
+        wrapped = Signal(ROW_BITS + 1)
+        begin  = Signal()
+        step   = Signal()
+        real   = Signal()  # the row is read, not zero
+        end    = Signal()
+        bad    = Signal()
+        m.d.comb += [
+            tile_rows.eq(Mux(tile.last[0], record["k_last"], rows)),
+            real.eq(down < tile_rows),
+            wgt_row.eq(base + down),
+            wrapped.eq(ring_row(wgt_row, record["wgt_base"], record["ring", 1])),
+            bad.eq(real & (wrapped[exact_log2(self.config.memory.wgt_rows):] != 0)),
+            begin.eq(walker.o.valid & ~inside & gate.open & (~self.loaded | self.swap)),
+            step.eq((begin | inside) & ~bad & ~self.halt),
+            end.eq(step & (down == 0)),
+            gate.pass_.eq(step & ~inside),
+            walker.o.ready.eq(end),
+            self.done.eq(end & tile.last.all()),
+            self.wgt.valid.eq(step & real),
+            self.wgt.addr.eq(wrapped),
+            self.waiting.eq(walker.o.valid & ~inside & ~gate.open),
+            self.error.valid.eq((begin | inside) & bad),
+            self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
+            self.error.index.eq(record.index),
+        ]
+        with m.If(self.start):
+            m.d.sync += base.eq(record["wgt_base"])
+        with m.Elif(end):
+            rewind = Mux(tile.last[:loops - 1].all(), record["wgt_rewind"], 0)
+            m.d.sync += base.eq(base + tile_rows + rewind)
+        with m.If(step):
+            m.d.sync += [
+                inside.eq(down != 0),
+                down.eq(Mux(down == 0, rows - 1, down - 1)),
+            ]
+        with m.If(end):
+            m.d.sync += self.loaded.eq(1)
+        with m.Elif(self.swap):
+            m.d.sync += self.loaded.eq(0)
+
+        valid, zero = step, ~real
+        for stage in range(Scratchpad.READ_LATENCY):
+            next_valid = Signal(name=f"valid{stage}")
+            next_zero = Signal(name=f"zero{stage}", reset_less=True)
+            m.d.sync += [next_valid.eq(valid), next_zero.eq(zero)]
+            valid, zero = next_valid, next_zero
+        m.d.comb += [
+            self.weights.eq(Mux(zero, 0, self.wgt.data)),
+            self.weights_valid.eq(valid),
+        ]
+        return m
+
+
+class ActivationSequencer(wiring.Component):
+    """Reads the activation rows of a command and says where their sums go.
+
+    Timing: one row per cycle; the first is read three cycles after ``start``. A tile's first row
+    waits until its weights are ``loaded``, and carries the swap.
+
+    Members
+    -------
+    command : ``In(RECORD_BITS)``
+        Stays from ``start`` until ``done``.
+    start, done : ``In(1)``, ``Out(1)``
+        Begin; the last row has been read.
+    halt : ``In(1)``
+        Stop.
+    loaded : ``In(1)``
+        The next tile's weights have been issued.
+    act : ``Out(ReadPort)``
+        To the activation scratchpad; always granted.
+    issue : ``Out(1)``
+        A row is read; it comes ``Scratchpad.READ_LATENCY`` cycles later.
+    swap : ``Out(1)``
+        It is the first of its tile.
+    acc_row, overwrite, event : ``Out``
+        Where its sums go, whether they overwrite, and which raises follow.
+    event_ready : ``In(1)``
+        There is room for another raise.
+    starved : ``Out(1)``
+        The next row waits for weights.
+    error : ``Out(error_layout)``
+    """
+    def __init__(self, *, config: CoreConfig):
+        self.config = config
+        super().__init__({
+            "command": In(RECORD_BITS),
+            "start": In(1),
+            "done": Out(1),
+            "halt": In(1),
+            "loaded": In(1),
+            "act": Out(ReadPort(addr_bits=exact_log2(config.memory.act_rows),
+                                width=8 * config.act_row_bytes)),
+            "issue": Out(1),
+            "swap": Out(1),
+            "acc_row": Out(range(config.memory.acc_rows)),
+            "overwrite": Out(1),
+            "event": Out(2),
+            "event_ready": In(1),
+            "starved": Out(1),
+            "error": Out(error_layout),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        memory = self.config.memory
+        loops = self.config.control.execute_loops
+        record = Record(COMMANDS[Opcode.EXECUTE], self.command)
+        m.submodules.walker = walker = AffineWalker(loops=loops, streams=(ROW_BITS, ROW_BITS))
+        for i in range(loops):
+            m.d.comb += [
+                walker.count[i].eq(record["counts", i]),
+                walker.jump0[i].eq(record["act_jumps", i]),
+                walker.jump1[i].eq(record["acc_jumps", i]),
+            ]
+        row = walker.o.payload
+        raises, _, _ = record.slots("raise")
+        act_row = Signal(ROW_BITS)
+        acc_row = Signal(ROW_BITS)
+        tile_start = Signal()
+        allowed = Signal()
+        m.d.comb += [
+            walker.start.eq(self.start),
+            walker.base0.eq(record["act_base"]),
+            walker.base1.eq(record["acc_base"]),
+            act_row.eq(ring_row(row.address.s0, record["act_base"], record["ring", 0])),
+            acc_row.eq(ring_row(row.address.s1, record["acc_base"], record["ring", 2])),
+            allowed.eq(((act_row >> exact_log2(memory.act_rows)) == 0)
+                       & ((acc_row >> exact_log2(memory.acc_rows)) == 0)
+                       & (record["act_base"][ROW_BITS:] == 0)),
+            tile_start.eq(row.first[0] & row.first[1]),
+            self.event.eq(Cat(raises[slot] & at_level(row.last, record[f"level{slot}"], loops)
+                              for slot in range(2))),
+            self.issue.eq(walker.o.valid & (~tile_start | self.loaded) & allowed & ~self.halt
+                          & (self.event_ready | ~self.event.any())),
+            walker.o.ready.eq(self.issue),
+            self.swap.eq(self.issue & tile_start),
+            self.done.eq(self.issue & row.last.all()),
+            self.act.valid.eq(self.issue),
+            self.act.addr.eq(act_row),
+            self.acc_row.eq(acc_row),
+            self.overwrite.eq(row.first[2:loops - 1].all() & ~record["accumulate"]),
+            self.starved.eq(walker.o.valid & tile_start & ~self.loaded),
+            self.error.valid.eq(walker.o.valid & ~allowed),
+            self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
+            self.error.index.eq(record.index),
+        ]
+        return m
+
+
+class ExecuteEngine(wiring.Component):
+    """Runs execute commands: two sequencers, the array, and the way to the accumulator.
+
+    A command is handed to both sequencers as soon as each is free, so that weights of the next
+    command load while the rows of this one stream.
+
+    Members
+    -------
+    command : ``In(stream of commands)``
+        Accepted when both sequencers have taken it.
+    halt : ``In(1)``
+        Stop.
+    act, wgt : ``Out(ReadPort)``
+        To the scratchpads; always granted.
+    acc_valid, acc_row, acc_first, acc_sums : ``Out``
+        To the accumulator.
+    acc_written : ``In(1)``
+        The accumulator has written a row.
+    wait, raise_ : ``Out(stream of number)``
+        To the semaphores.
+    raise_index : ``Out(INDEX_BITS)``
+        The command that raises.
+    busy, blocked, waiting, idle : ``Out(1)``
+        A row was read this cycle; the next tile waits for a semaphore; the same and nothing else
+        moves; nothing is inside.
+    waiting_index : ``Out``
+        The command that waits.
+    error : ``Out(error_layout)``
+    """
+    def __init__(self, *, config: CoreConfig):
+        self.config = config
+        array = config.array
+        self.array = Array(rows=array.rows, cols=array.cols, strategy=array.strategy,
+                           fanout=array.fanout)
+        super().__init__({
+            "command": In(stream.Signature(RECORD_BITS)),
+            "halt": In(1),
+            "act": Out(ReadPort(addr_bits=exact_log2(config.memory.act_rows),
+                                width=8 * config.act_row_bytes)),
+            "wgt": Out(ReadPort(addr_bits=exact_log2(config.memory.wgt_rows),
+                                width=8 * config.wgt_row_bytes)),
+            "acc_valid": Out(1),
+            "acc_row": Out(range(config.memory.acc_rows)),
+            "acc_first": Out(1),
+            "acc_sums": Out(self.array.signature.members["sums"].shape),
+            "acc_written": In(1),
+            "wait": Out(stream.Signature(5)),
+            "raise_": Out(stream.Signature(5)),
+            "raise_index": Out(INDEX_BITS),
+            "busy": Out(1),
+            "blocked": Out(1),
+            "waiting": Out(1),
+            "waiting_index": Out(INDEX_BITS),
+            "idle": Out(1),
+            "error": Out(error_layout),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.array = array = self.array
+        m.submodules.weights = weights = WeightSequencer(config=self.config)
+        m.submodules.rows = rows = ActivationSequencer(config=self.config)
+        m.submodules.raiser = raiser = Raiser()
+        # From issue to the accumulator's address, and on until the row is written.
+        to_acc = Scratchpad.READ_LATENCY + array.latency - Accumulator.AHEAD
+        to_written = to_acc + 3
+        pair = data.StructLayout({"event": 2, "number": data.ArrayLayout(5, 2),
+                                  "index": INDEX_BITS})
+        m.submodules.events = events = ShortQueue(
+            shape=pair, depth=to_written // self.config.array.rows + 3)
+        wiring.connect(m, weights.wait, wiring.flipped(self.wait))
+        wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
+        m.d.comb += self.raise_index.eq(raiser.raise_index)
+        wiring.connect(m, weights.wgt, wiring.flipped(self.wgt))
+        wiring.connect(m, rows.act, wiring.flipped(self.act))
+
+        # Hand the command to each sequencer when it is free.
+        taken = []
+        for sequencer, name in ((weights, "weights"), (rows, "rows")):
+            record = Signal(RECORD_BITS, name=f"{name}_command", reset_less=True)
+            active = Signal(name=f"{name}_active")
+            start  = Signal(name=f"{name}_start")
+            was_taken = Signal(name=f"{name}_taken")
+            take   = Signal(name=f"{name}_take")
+            m.d.comb += [
+                take.eq(self.command.valid & ~was_taken & (~active | sequencer.done)
+                        & ~self.halt),
+                sequencer.command.eq(record),
+                sequencer.start.eq(start),
+                sequencer.halt.eq(self.halt),
+            ]
+            m.d.sync += [
+                start.eq(take),
+                active.eq(take | (active & ~sequencer.done)),
+                was_taken.eq((was_taken | take) & ~self.command.ready),
+            ]
+            with m.If(take):
+                m.d.sync += record.eq(self.command.payload)
+            taken.append((was_taken | take, active, record))
+        (weights_has, weights_active, weights_record), (rows_has, rows_active, rows_record) = taken
+        m.d.comb += self.command.ready.eq(weights_has & rows_has)
+        rows_fields = Record(COMMANDS[Opcode.EXECUTE], rows_record)
+
+        m.d.comb += [
+            weights.swap.eq(rows.swap),
+            rows.loaded.eq(weights.loaded),
+            rows.event_ready.eq(events.i.ready),
+            events.i.valid.eq(rows.issue & rows.event.any()),
+            events.i.payload.event.eq(rows.event),
+            events.i.payload.number.eq(rows_fields.slots("raise")[1]),
+            events.i.payload.index.eq(rows_fields.index),
+        ]
+
+        # Into the array, and beside it to the accumulator.
+        read = data.StructLayout({"valid": 1, "swap": 1})
+        entering = Signal(read)
+        m.d.comb += [entering.valid.eq(rows.issue), entering.swap.eq(rows.swap)]
+        for stage in range(Scratchpad.READ_LATENCY):
+            delayed = Signal(read, name=f"entering{stage}")
+            m.d.sync += delayed.eq(entering)
+            entering = delayed
+        m.d.comb += [
+            array.row.eq(self.act.data),
+            array.row_valid.eq(entering.valid),
+            array.swap.eq(entering.swap),
+            array.weights.eq(weights.weights),
+            array.weights_valid.eq(weights.weights_valid),
+            self.acc_sums.eq(array.sums),
+        ]
+        tag = data.StructLayout({"row": exact_log2(self.config.memory.acc_rows), "overwrite": 1})
+        place = Signal(tag)
+        valid, event = rows.issue, events.i.valid
+        m.d.comb += [place.row.eq(rows.acc_row), place.overwrite.eq(rows.overwrite)]
+        for stage in range(to_written):
+            next_event = Signal(name=f"event{stage}")
+            m.d.sync += next_event.eq(event)
+            event = next_event
+            if stage < to_acc:
+                next_place = Signal(tag, name=f"place{stage}", reset_less=True)
+                next_valid = Signal(name=f"place_valid{stage}")
+                m.d.sync += [next_place.eq(place), next_valid.eq(valid)]
+                place, valid = next_place, next_valid
+        m.d.comb += [
+            self.acc_valid.eq(valid),
+            self.acc_row.eq(place.row),
+            self.acc_first.eq(place.overwrite),
+        ]
+
+        # Raises that are due leave in order.
+        due = Signal(bits_for(events.depth))
+        release = Signal()
+        m.d.comb += [
+            release.eq((due != 0) & raiser.ready),
+            events.o.ready.eq(release),
+            raiser.event.eq(Mux(release, events.o.payload.event, 0)),
+            raiser.number.eq(events.o.payload.number),
+            raiser.index.eq(events.o.payload.index),
+        ]
+        m.d.sync += due.eq(due + event - release)
+        under_way = Signal(bits_for(to_written + 2))
+        m.d.sync += under_way.eq(under_way + rows.issue - self.acc_written)
+        still = (under_way == 0) & ~events.o.valid & ~raiser.pending
+        m.d.comb += [
+            self.busy.eq(rows.issue),
+            self.blocked.eq(weights.waiting),
+            self.waiting.eq(weights.waiting & (~rows_active | rows.starved) & still),
+            self.waiting_index.eq(Record(COMMANDS[Opcode.EXECUTE], weights_record).index),
+            self.idle.eq(~self.command.valid & ~weights_active & ~rows_active & still),
+            self.error.eq(Mux(weights.error.valid, weights.error, rows.error)),
+        ]
+        return m

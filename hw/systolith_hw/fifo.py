@@ -1,0 +1,132 @@
+"""First-in first-out buffers, in block RAM and in registers."""
+
+from amaranth.hdl import Module, Mux, Shape, ShapeLike, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .ram import Ram
+
+__all__ = ["Fifo", "ShortQueue"]
+
+
+class Fifo(wiring.Component):
+    """Stream buffer of ``depth`` entries in block RAM, with a register behind the RAM.
+
+    Timing: one entry per cycle in and out; an entry leaves three cycles after it came at the
+    earliest. Beside the RAM's ``depth`` entries, the output stages hold up to two more.
+
+    Parameters
+    ----------
+    shape : shape-like
+        What an entry is.
+    depth : int
+        Entries in RAM, a power of two, at least 2.
+
+    Members
+    -------
+    i : ``In(stream.Signature(shape))``
+        Entries come in.
+    o : ``Out(stream.Signature(shape))``
+        Entries go out, in order.
+    empty : ``Out(1)``
+        No entry is inside.
+    """
+    def __init__(self, *, shape: ShapeLike, depth: int):
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"depth must be a power of two of at least 2, not {depth!r}")
+        self.shape = shape
+        self.depth = depth
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+            "empty": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        width = Shape.cast(self.shape).width
+        m.submodules.ram = ram = Ram(depth=self.depth, width=width)
+        level  = Signal(range(self.depth + 1))
+        fetched = Signal()  # the RAM's output holds an entry
+        out    = Signal(width, reset_less=True)
+        out_valid = Signal()
+        write  = self.i.valid & self.i.ready
+        advance = Signal()  # the RAM's output moves to the output register
+        fetch  = Signal()
+        m.d.comb += [
+            self.i.ready.eq(level != self.depth),
+            ram.write_en.eq(write),
+            ram.write_data.eq(Value.cast(self.i.payload)),
+            advance.eq(fetched & (~out_valid | self.o.ready)),
+            fetch.eq((level != 0) & (~fetched | advance)),
+            ram.read_en.eq(fetch),
+            self.o.valid.eq(out_valid),
+            Value.cast(self.o.payload).eq(out),
+            self.empty.eq((level == 0) & ~fetched & ~out_valid),
+        ]
+        write_addr = Signal(range(self.depth))
+        read_addr = Signal(range(self.depth))
+        m.d.comb += [ram.write_addr.eq(write_addr), ram.read_addr.eq(read_addr)]
+        m.d.sync += level.eq(level + write - fetch)
+        with m.If(write):
+            m.d.sync += write_addr.eq(write_addr + 1)
+        with m.If(fetch):
+            m.d.sync += read_addr.eq(read_addr + 1)
+        m.d.sync += [
+            fetched.eq(fetch | (fetched & ~advance)),
+            out_valid.eq(advance | (out_valid & ~self.o.ready)),
+        ]
+        with m.If(advance):
+            m.d.sync += out.eq(ram.read_data)
+        return m
+
+
+class ShortQueue(wiring.Component):
+    """Stream buffer of a few entries in registers.
+
+    Timing: one entry per cycle in and out; an entry can leave the cycle after it came.
+
+    Parameters
+    ----------
+    shape : shape-like
+        What an entry is.
+    depth : int
+        Number of entries, at least 1; with 1, entries pass every other cycle at best.
+
+    Members
+    -------
+    i : ``In(stream.Signature(shape))``
+        Entries come in.
+    o : ``Out(stream.Signature(shape))``
+        Entries go out, in order.
+    """
+    def __init__(self, *, shape: ShapeLike, depth: int):
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, not {depth!r}")
+        self.shape = shape
+        self.depth = depth
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        width = Shape.cast(self.shape).width
+        entries = [Signal(width, name=f"entry{i}", reset_less=True) for i in range(self.depth)]
+        level = Signal(range(self.depth + 1))
+        write = self.i.valid & self.i.ready
+        read = self.o.valid & self.o.ready
+        m.d.comb += [
+            self.i.ready.eq(level != self.depth),
+            self.o.valid.eq(level != 0),
+            Value.cast(self.o.payload).eq(entries[0]),
+        ]
+        m.d.sync += level.eq(level + write - read)
+        for i, entry in enumerate(entries):
+            with m.If(write & (level == Mux(read, i + 1, i))):
+                m.d.sync += entry.eq(Value.cast(self.i.payload))
+            if i + 1 < self.depth:
+                with m.Elif(read):
+                    m.d.sync += entry.eq(entries[i + 1])
+        return m

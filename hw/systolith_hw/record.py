@@ -1,0 +1,38 @@
+"""A command's fields as seen by hardware."""
+
+from amaranth.hdl import Cat, Value
+from amaranth.lib import data
+
+from .isa import COMMAND_BYTES, Command
+
+__all__ = ["INDEX_BITS", "RECORD_BITS", "Record", "error_layout"]
+
+RECORD_BITS = 8 * COMMAND_BYTES
+INDEX_BITS = 20  # a program has fewer than 2^20 commands
+
+error_layout = data.StructLayout({"valid": 1, "code": 4, "index": INDEX_BITS})
+
+
+class Record:
+    """Named slices of a command of 512 bits: ``record["run_bytes"]``, ``record["counts", 1]``."""
+    def __init__(self, command: Command, bits):
+        self.command = command
+        self.bits = bits
+
+    def __getitem__(self, key: str | tuple[str, int]) -> Value:
+        name, entry = key if isinstance(key, tuple) else (key, 0)
+        field = self.command.field(name)
+        start = field.bit + entry * field.bits
+        value = self.bits[start:start + field.bits]
+        return value.as_signed() if field.signed else value
+
+    def slots(self, what: str):
+        """``valid``, ``number`` and ``level`` of both slots of ``what`` (wait or raise)."""
+        return (Cat(self[f"{what}0_valid"], self[f"{what}1_valid"]),
+                Cat(self[f"{what}0"], self[f"{what}1"]),
+                Cat(self["level0"], self["level1"]))
+
+    @property
+    def index(self):
+        """Position in the program, as far as the hardware keeps it."""
+        return self["index"][:INDEX_BITS]

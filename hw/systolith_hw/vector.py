@@ -1,0 +1,298 @@
+"""The vector engine: lanes of int32 between the accumulator and the activation scratchpad."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, exact_log2
+
+from .accumulator import Accumulator
+from .affine import AffineWalker
+from .cells import place
+from .config import CoreConfig
+from .isa import COMMANDS, ElementType, ErrorCode, Opcode
+from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
+from .requantise import Requantiser
+from .scratchpad import ReadPort, Scratchpad, WritePort
+from .semaphore import Gate, Raiser, at_level
+from .transfer import ring_row
+
+__all__ = ["VectorEngine"]
+
+ADDRESS_BITS = 16  # of lane groups
+
+
+class VectorEngine(wiring.Component):
+    """Takes lane groups from the accumulator, adds their bias, requantises, writes activations.
+
+    A group flows through a pipeline that never stops: its result write has the first right to
+    the scratchpad. int32 results that are wider than a scratchpad row take several cycles each.
+
+    Timing: one lane group per cycle; its result is written ``LATENCY`` (int8) or ``LATENCY_RAW``
+    (int32) cycles after its read was granted. A command begins when the one before it has
+    written its last result.
+
+    Members
+    -------
+    command : ``In(stream of commands)``
+        Accepted when its last result is written.
+    halt : ``In(1)``
+        Stop.
+    acc_valid, acc_row, acc_ready, acc_data : accumulator's read port
+    par : ``Out(ReadPort)``
+        To the parameter memory; always granted.
+    act : ``Out(WritePort)``
+        To the activation scratchpad; always granted.
+    wait, raise_ : ``Out(stream of number)``
+        To the semaphores.
+    raise_index : ``Out(INDEX_BITS)``
+        The command that raises.
+    busy, blocked, waiting, idle : ``Out(1)``
+        A group was read this cycle; the next waits for a
+        semaphore; the same and nothing else moves; nothing is inside.
+    error : ``Out(error_layout)``
+    """
+    SELECT = 1  # cycles to pick a group from a row
+    BIAS = 1    # cycles to add the bias
+    LATENCY_RAW = Accumulator.READ_LATENCY + SELECT + BIAS
+    LATENCY = LATENCY_RAW + Requantiser.LATENCY
+
+    def __init__(self, *, config: CoreConfig):
+        self.config = config
+        super().__init__({
+            "command": In(stream.Signature(RECORD_BITS)),
+            "halt": In(1),
+            "acc_valid": Out(1),
+            "acc_row": Out(range(config.memory.acc_rows)),
+            "acc_ready": In(1),
+            "acc_data": In(32 * config.array.cols),
+            "par": Out(ReadPort(addr_bits=exact_log2(config.memory.par_rows),
+                                width=8 * config.par_row_bytes)),
+            "act": Out(WritePort(addr_bits=exact_log2(config.memory.act_rows),
+                                 width=8 * config.act_row_bytes)),
+            "wait": Out(stream.Signature(5)),
+            "raise_": Out(stream.Signature(5)),
+            "raise_index": Out(INDEX_BITS),
+            "busy": Out(1),
+            "blocked": Out(1),
+            "waiting": Out(1),
+            "idle": Out(1),
+            "error": Out(error_layout),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        lanes = config.vector.lanes
+        loops = config.control.vector_loops
+        record = Record(COMMANDS[Opcode.VECTOR], self.command.payload)
+        raw = record["result_type"] == ElementType.INT32
+        # An int32 group is written in beats of up to one scratchpad row.
+        beat_bytes = min(4 * lanes, config.act_row_bytes)
+        beats = 4 * lanes // beat_bytes
+        beat_units = beat_bytes // lanes  # addresses from one beat to the next
+        row_units = config.act_row_bytes // lanes
+
+        m.submodules.walker = walker = AffineWalker(
+            loops=loops, streams=(ADDRESS_BITS, ADDRESS_BITS))
+        m.submodules.gate = gate = Gate(loops=loops)
+        m.submodules.raiser = raiser = Raiser()
+        wiring.connect(m, gate.wait, wiring.flipped(self.wait))
+        wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
+        m.d.comb += self.raise_index.eq(raiser.raise_index)
+        for i in range(loops):
+            m.d.comb += [
+                walker.count[i].eq(record["counts", i]),
+                walker.jump0[i].eq(record["source_jumps", i - 1] if i else 1),
+                walker.jump1[i].eq(record["result_jumps", i - 1] if i else Mux(raw, 4, 1)),
+            ]
+        valid, number, level = record.slots("wait")
+        raises, raise_numbers, _ = record.slots("raise")
+        group = walker.o.payload
+        running = Signal()
+        walked = Signal()   # the last group has been read
+        under_way = Signal(bits_for(self.LATENCY + beats + 2))
+        start  = Signal()
+        issue  = Signal()
+        retire = Signal()
+        m.d.comb += [
+            start.eq(self.command.valid & ~running & ~self.halt),
+            walker.start.eq(start),
+            walker.base0.eq(record["source_base"]),
+            walker.base1.eq(record["result_base"]),
+            gate.start.eq(start),
+            Cat(gate.valid).eq(valid),
+            gate.number.eq(number),
+            gate.level.eq(level),
+            gate.first.eq(group.first),
+            gate.last.eq(group.last),
+            gate.pass_.eq(issue),
+            self.command.ready.eq(running & walked & (under_way == 0)),
+        ]
+        with m.If(start):
+            m.d.sync += running.eq(1)
+        with m.Elif(self.command.ready):
+            m.d.sync += [running.eq(0), walked.eq(0)]
+        with m.If(issue & group.last.all()):
+            m.d.sync += walked.eq(1)
+        m.d.sync += under_way.eq(under_way + issue - retire)
+
+        # Which parameter row: along with loop 0, back at loop 1, on to the next tile at loop 2.
+        param = Signal(ADDRESS_BITS, reset_less=True)
+        param_tile = Signal(ADDRESS_BITS, reset_less=True)
+        with m.If(start):
+            m.d.sync += [param.eq(record["param_base"]), param_tile.eq(record["param_base"])]
+        with m.Elif(issue):
+            with m.If(~group.last[0]):
+                m.d.sync += param.eq(param + 1)
+            with m.Elif(~group.last[1]):
+                m.d.sync += param.eq(param_tile)
+            with m.Elif(~group.last[2]):
+                m.d.sync += [param.eq(param + 1), param_tile.eq(param + 1)]
+            with m.Else():
+                m.d.sync += [param.eq(record["param_base"]), param_tile.eq(record["param_base"])]
+
+        # Read.
+        source = Signal(ADDRESS_BITS)
+        result = Signal(ADDRESS_BITS)
+        result_end = Signal(ADDRESS_BITS + 1)
+        acc_row = source >> exact_log2(config.acc_group_pitch)
+        allowed = Signal()
+        pause  = Signal(range(beats))  # cycles that the group before still writes
+        event  = Signal(2)
+        events = Signal(range(raiser.depth + 1))  # on their way to the semaphores
+        m.d.sync += events.eq(events + (issue & event.any()) - raiser.leave)
+        m.d.comb += [
+            source.eq(ring_row(group.address.s0, record["source_base"], record["ring", 0])),
+            result.eq(ring_row(group.address.s1, record["result_base"], record["ring", 2])),
+            result_end.eq(result + Mux(raw, 3, 0)),
+            allowed.eq((acc_row[exact_log2(config.memory.acc_rows):] == 0)
+                       & (record["source_base"][ADDRESS_BITS:] == 0)
+                       & ((result_end >> exact_log2(config.act_groups)) == 0)
+                       & (~raw | (result[:exact_log2(beat_units)] == 0))
+                       & (param[exact_log2(config.memory.par_rows):] == 0)),
+            event.eq(Cat(raises[slot] & at_level(group.last, record[f"level{slot}"], loops)
+                         for slot in range(2))),
+            self.acc_valid.eq(walker.o.valid & gate.open & allowed & (pause == 0) & ~self.halt
+                              & (~event.any() | (events != raiser.depth))),
+            self.acc_row.eq(acc_row),
+            issue.eq(self.acc_valid & self.acc_ready),
+            walker.o.ready.eq(issue),
+            self.par.valid.eq(issue),
+            self.par.addr.eq(param),
+            self.busy.eq(issue),
+        ]
+        if beats > 1:
+            with m.If(issue & raw):
+                m.d.sync += pause.eq(beats - 1)
+            with m.Elif(pause != 0):
+                m.d.sync += pause.eq(pause - 1)
+
+        # The place of the result travels beside the data.
+        place_layout = data.StructLayout({"result": ADDRESS_BITS, "event": 2})
+        assert Accumulator.READ_LATENCY == Scratchpad.READ_LATENCY
+        places = [Signal(place_layout, name="place0")]
+        valids = [issue]
+        m.d.comb += [places[0].result.eq(result), places[0].event.eq(event)]
+        for stage in range(1, self.LATENCY + 1):
+            places.append(Signal(place_layout, name=f"place{stage}", reset_less=True))
+            valids.append(Signal(name=f"valid{stage}"))
+            m.d.sync += [places[stage].eq(places[stage - 1]), valids[stage].eq(valids[stage - 1])]
+
+        # Pick the group, add the bias, requantise.
+        picked = Signal(range(config.acc_group_pitch))
+        chosen = source[:exact_log2(config.acc_group_pitch)]
+        for stage in range(Accumulator.READ_LATENCY):
+            delayed = Signal(range(config.acc_group_pitch), name=f"picked{stage}", reset_less=True)
+            m.d.sync += delayed.eq(chosen)
+            chosen = delayed
+        m.d.comb += picked.eq(chosen)
+        width = 32 * lanes
+        row = Cat(self.acc_data, Const(0, width * config.acc_group_pitch - len(self.acc_data)))
+        params = self.par.data
+        outputs, sums = [], []
+        for lane in range(lanes):
+            own = params[96 * lane:96 * (lane + 1)]
+            value = Signal(signed(32), name=f"value{lane}", reset_less=True)
+            bias  = Signal(signed(32), name=f"bias{lane}", reset_less=True)
+            total = Signal(signed(32), name=f"total{lane}", reset_less=True)
+            m.d.sync += [
+                value.eq(row.word_select(picked, width)[32 * lane:32 * (lane + 1)]),
+                bias.eq(own[0:32]),
+                total.eq(value + bias),
+            ]
+            requantiser = Requantiser()
+            place(m, platform, f"requantiser{lane}", requantiser)
+            multiplier, shift = own[32:63], own[64:70]
+            for stage in range(self.SELECT + self.BIAS):
+                next_multiplier = Signal(31, name=f"multiplier{lane}_{stage}", reset_less=True)
+                next_shift = Signal(signed(6), name=f"shift{lane}_{stage}", reset_less=True)
+                m.d.sync += [next_multiplier.eq(multiplier), next_shift.eq(shift)]
+                multiplier, shift = next_multiplier, next_shift
+            m.d.comb += [
+                requantiser.value.eq(total),
+                requantiser.multiplier.eq(multiplier),
+                requantiser.shift.eq(shift),
+                requantiser.zero_point.eq(record["zero_point"]),
+                requantiser.clamp_low.eq(record["clamp_low"]),
+                requantiser.clamp_high.eq(record["clamp_high"]),
+            ]
+            sums.append(total)
+            outputs.append(requantiser.result)
+
+        # Write: int8 groups in one beat, int32 groups in several.
+        units = range(row_units)
+        unit = Signal(range(row_units))
+        unit_bits = exact_log2(row_units)
+        final = Signal(2)
+        beat = Signal(range(beats))
+        held = Signal(width, reset_less=True)
+        held_place = Signal(place_layout, reset_less=True)
+        raw_place, raw_valid = places[self.LATENCY_RAW], valids[self.LATENCY_RAW]
+        m.d.comb += [final.eq(0), retire.eq(0)]
+        with m.If(raw):
+            fresh = Cat(*sums)
+            current = Mux(beat == 0, fresh, held) if beats > 1 else fresh
+            at = Signal(place_layout)
+            active = Signal()
+            m.d.comb += [
+                at.eq(Mux(beat == 0, raw_place, held_place) if beats > 1 else raw_place),
+                active.eq(raw_valid | (beat != 0)),
+                self.act.valid.eq(active),
+                self.act.addr.eq((at.result + beat * beat_units) >> unit_bits),
+                unit.eq(at.result + beat * beat_units),
+                self.act.data.eq(current.word_select(beat, 8 * beat_bytes)
+                                 .replicate(config.act_row_bytes // beat_bytes)),
+                self.act.mask.eq(Cat(
+                    ((unit >> exact_log2(beat_units)) == u // beat_units).replicate(lanes)
+                    for u in units)),
+                retire.eq(active & (beat == beats - 1)),
+                final.eq(Mux(retire, at.event, 0)),
+            ]
+            if beats > 1:
+                with m.If(active):
+                    m.d.sync += beat.eq(beat + 1)
+                with m.If(raw_valid):
+                    m.d.sync += [held.eq(fresh), held_place.eq(raw_place)]
+        with m.Else():
+            at = places[self.LATENCY]
+            m.d.comb += [
+                self.act.valid.eq(valids[self.LATENCY]),
+                self.act.addr.eq(at.result >> unit_bits),
+                unit.eq(at.result),
+                self.act.data.eq(Cat(*outputs).replicate(row_units)),
+                self.act.mask.eq(Cat((unit == u).replicate(lanes) for u in units)),
+                retire.eq(valids[self.LATENCY]),
+                final.eq(Mux(retire, at.event, 0)),
+            ]
+        m.d.comb += [
+            raiser.event.eq(final),
+            raiser.number.eq(raise_numbers),
+            raiser.index.eq(record.index),
+            self.blocked.eq(walker.o.valid & ~gate.open),
+            self.waiting.eq(self.blocked & (under_way == 0) & ~raiser.pending),
+            self.idle.eq(~self.command.valid & (under_way == 0) & ~raiser.pending),
+            self.error.valid.eq(walker.o.valid & gate.open & ~allowed),
+            self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
+            self.error.index.eq(record.index),
+        ]
+        return m

@@ -1,0 +1,218 @@
+"""The engines as coroutines that stop wherever a command waits for or raises a semaphore.
+
+An engine yields the number of the semaphore it waits for, or ``PROGRESS`` after a piece of work.
+"""
+
+from collections.abc import Callable, Generator
+from math import prod
+
+import numpy as np
+
+from systolith_hw.isa import ONCE, ElementType, ErrorCode, LoadMode, Memory, Opcode
+
+from ..errors import CoreError
+from .address import ADDRESS_MASK, loop_offsets, strides_of, wrap
+from .arithmetic import matmul_int8, requantise
+from .state import CoreState
+from .validate import Fields
+
+__all__ = ["PROGRESS", "RUN", "Engine"]
+
+PROGRESS = -1
+
+Engine = Generator[int, None, None]
+
+
+def _iterations(state: CoreState, index: int, fields: Fields, counts: tuple[int, ...],
+                split: int, work: Callable[[int], None]) -> Engine:
+    """Call ``work(t)`` for every iteration t of the loops from ``split`` up, with semaphores."""
+    slots = []
+    for slot in (0, 1):
+        wait = fields[f"wait{slot}"] if fields[f"wait{slot}_valid"] else None
+        post = fields[f"raise{slot}"] if fields[f"raise{slot}_valid"] else None
+        if wait is not None or post is not None:
+            level = fields[f"level{slot}"]
+            slots.append((prod(counts[split:len(counts) if level == ONCE else level]), wait, post))
+    for t in range(prod(counts[split:])):
+        for period, wait, _ in slots:
+            if wait is not None and t % period == 0:
+                while state.semaphores[wait] == 0:
+                    yield wait
+                state.semaphores[wait] -= 1
+        work(t)
+        for period, _, post in slots:
+            if post is not None and (t + 1) % period == 0:
+                state.raise_semaphore(post, 1, index)
+        yield PROGRESS
+
+
+def _split_level(fields: Fields, counts: tuple[int, ...]) -> int:
+    """Lowest loop level at whose iterations something happens with semaphores."""
+    levels = [len(counts)]
+    for slot in (0, 1):
+        if fields[f"wait{slot}_valid"] or fields[f"raise{slot}_valid"]:
+            levels.append(fields[f"level{slot}"])
+    return min(levels)
+
+
+def _transfer(state: CoreState, index: int, fields: Fields, store: bool) -> Engine:
+    counts = fields["counts"]
+    split = _split_level(fields, counts)
+    memory_strides = strides_of(counts, fields["memory_jumps"])
+    pad_strides = strides_of(counts, fields["pad_jumps"])
+    memory_inner = fields["memory_base"] + loop_offsets(counts[:split], memory_strides[:split])
+    pad_inner = fields["pad_base"] + loop_offsets(counts[:split], pad_strides[:split])
+    memory_outer = loop_offsets(counts[split:], memory_strides[split:])
+    pad_outer = loop_offsets(counts[split:], pad_strides[split:])
+    run_bytes, row_bytes = fields["run_bytes"], fields["row_bytes"]
+    pad = state.pads[Memory(fields["memory"])]
+    fill = not store and fields["mode"] == LoadMode.FILL
+
+    def work(t: int) -> None:
+        runs = pad.run_rows(pad_inner + pad_outer[t], base=fields["pad_base"],
+                            ring=fields["ring"][0], run_bytes=run_bytes, row_bytes=row_bytes,
+                            row_step=fields["row_step"])
+        if fill:
+            if runs is None:
+                raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
+            pad.write(*runs, row_bytes, np.full((len(runs[0]), run_bytes), fields["fill"] & 0xff,
+                                                np.uint8))
+            return
+        addresses = state.memory_runs(memory_inner + memory_outer[t], run_bytes, index)
+        if runs is None:
+            raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
+        if store:
+            state.counters["store_words"] += state.words(addresses, run_bytes)
+            state.window(run_bytes)[addresses] = pad.read(*runs, row_bytes, run_bytes)
+        else:
+            state.counters["load_words"] += state.words(addresses, run_bytes)
+            if len(addresses) == 1:
+                first = int(addresses[0])
+                data = state.memory[None, first:first + run_bytes]
+            else:
+                data = state.window(run_bytes)[addresses]
+            pad.write(*runs, row_bytes, data)
+
+    return _iterations(state, index, fields, counts, split, work)
+
+
+def load(state: CoreState, index: int, fields: Fields) -> Engine:
+    """Memory to scratchpad, or a constant to scratchpad."""
+    return _transfer(state, index, fields, False)
+
+
+def store(state: CoreState, index: int, fields: Fields) -> Engine:
+    """Activation scratchpad to memory."""
+    return _transfer(state, index, fields, True)
+
+
+def execute(state: CoreState, index: int, fields: Fields) -> Engine:
+    """Activation rows through the array into the accumulator."""
+    config = state.config
+    depth = config.control.execute_loops
+    rows, cols = config.array.rows, config.array.cols
+    counts = fields["counts"][:depth]
+    split = _split_level(fields, counts)
+    act_strides = strides_of(counts, fields["act_jumps"][:depth])
+    acc_strides = strides_of(counts, fields["acc_jumps"][:depth])
+    tile_counts = counts[2:]
+    tiles = prod(tile_counts)
+    act_rows = fields["act_base"] + loop_offsets(counts[:2], act_strides[:2])
+    acc_rows = fields["acc_base"] + loop_offsets(counts[:2], acc_strides[:2])
+    act_tiles = loop_offsets(tile_counts, act_strides[2:])
+    acc_tiles = loop_offsets(tile_counts, acc_strides[2:])
+
+    number = np.arange(tiles)
+    k_tiles = prod(counts[2:depth - 1])          # of one column tile
+    valid = np.where(number % counts[2] == counts[2] - 1, fields["k_last"], rows)
+    wgt_tiles = (fields["wgt_base"] + np.cumsum(valid) - valid
+                 + fields["wgt_rewind"] * (number // k_tiles))
+    first = number % k_tiles == 0                # of a column tile
+    overwrite = first & (not fields["accumulate"])
+    # A group of tiles is one matrix product: the same accumulator rows, overwritten at most first.
+    cut = np.ones(tiles + 1, bool)
+    cut[1:-1] = (np.diff(acc_tiles) != 0) | first[1:]
+    step = prod(counts[2:split])                 # tiles between semaphores
+    cut[::step] = True
+    cuts = np.flatnonzero(cut)
+
+    def scratchpad_rows(numbers: np.ndarray, base: int, ring: int, limit: int) -> np.ndarray:
+        numbers = wrap(numbers & ADDRESS_MASK, base, ring)
+        if numbers.max() >= limit:
+            raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
+        return numbers
+
+    def product(start: int, stop: int) -> None:
+        count = stop - start
+        sources = scratchpad_rows(act_rows[:, None] + act_tiles[start:stop], fields["act_base"],
+                                  fields["ring"][0], config.memory.act_rows)
+        targets = scratchpad_rows(acc_rows + acc_tiles[start], fields["acc_base"],
+                                  fields["ring"][2], config.memory.acc_rows)
+        weight_rows = wgt_tiles[start:stop, None] + np.arange(rows)
+        used = np.arange(rows) < valid[start:stop, None]
+        weights = np.zeros((count, rows, cols), np.int8)
+        weights[used] = state.wgt[scratchpad_rows(weight_rows[used], fields["wgt_base"],
+                                                  fields["ring"][1], config.memory.wgt_rows)]
+        operands = state.act[sources, :rows].reshape(len(sources), count * rows)
+        sums = matmul_int8(operands, weights.reshape(count * rows, cols))
+        if overwrite[start]:
+            state.acc[targets, :cols] = sums
+        else:
+            state.acc[targets, :cols] += sums
+        state.counters["rows"] += sources.size
+
+    def work(t: int) -> None:
+        low, high = np.searchsorted(cuts, (t * step, (t + 1) * step))
+        for position in range(low, high):
+            product(int(cuts[position]), int(cuts[position + 1]))
+
+    return _iterations(state, index, fields, counts, split, work)
+
+
+def vector(state: CoreState, index: int, fields: Fields) -> Engine:
+    """Accumulator through bias and requantiser to the activation scratchpad."""
+    config = state.config
+    lanes = config.vector.lanes
+    counts = fields["counts"]
+    split = _split_level(fields, counts)
+    wide = fields["result_type"] == ElementType.INT32
+    result_bytes = lanes * (4 if wide else 1)
+    beat_bytes = min(result_bytes, config.act_row_bytes)
+    rewind = counts[0] - 1
+    source_strides = strides_of(counts, (1, *fields["source_jumps"]))
+    result_strides = strides_of(counts, (result_bytes // lanes, *fields["result_jumps"]))
+    param_strides = [1, 0, rewind + 1, 0]
+    inner, outer = [], []
+    for base, strides in ((fields["source_base"], source_strides),
+                          (fields["result_base"], result_strides),
+                          (fields["param_base"], param_strides)):
+        inner.append(base + loop_offsets(counts[:split], strides[:split]))
+        outer.append(loop_offsets(counts[split:], strides[split:]))
+    acc_groups = state.acc.reshape(-1, lanes)
+    beats = state.act.reshape(-1, beat_bytes)
+
+    def work(t: int) -> None:
+        source, result, param = (
+            (first + step[t]) & ADDRESS_MASK for first, step in zip(inner, outer, strict=True))
+        source = wrap(source, fields["source_base"], fields["ring"][0])
+        result = wrap(result, fields["result_base"], fields["ring"][2]) * lanes
+        if (source.max() >= len(acc_groups) or param.max() >= config.memory.par_rows
+                or (result % beat_bytes).any()
+                or result.max() + result_bytes > beats.size):
+            raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
+        records = state.par[param].reshape(len(param), lanes, 12)
+        bias = records[:, :, 0:4].copy().view("<i4")[:, :, 0]
+        values = (acc_groups[source].astype(np.int64) + bias).astype(np.int32)
+        if not wide:
+            multiplier = records[:, :, 4:8].copy().view("<i4")[:, :, 0]
+            values = requantise(values, multiplier, records[:, :, 8].view(np.int8),
+                                zero_point=fields["zero_point"],
+                                clamp=(fields["clamp_low"], fields["clamp_high"]))
+        places = result[:, None] // beat_bytes + np.arange(result_bytes // beat_bytes)
+        data = np.ascontiguousarray(values.astype("<i4") if wide else values)
+        beats[places.reshape(-1)] = data.view(np.int8).reshape(-1, beat_bytes)
+
+    return _iterations(state, index, fields, counts, split, work)
+
+
+RUN = {Opcode.LOAD: load, Opcode.EXECUTE: execute, Opcode.VECTOR: vector, Opcode.STORE: store}

@@ -1,0 +1,126 @@
+"""What the dispatcher checks before a command reaches an engine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from systolith_hw.config import CoreConfig
+from systolith_hw.isa import (
+    COMMANDS, COUNTS_BYTE, ONCE, PRIMARY_BYTE, ControlOp, ElementType, ErrorCode, LoadMode, Memory,
+    Opcode, VectorOp, WeightFormat,
+)
+
+__all__ = ["Fields", "engine_loops", "prepare"]
+
+Fields = Mapping[str, Any]
+
+_RESERVED_FIELDS = {
+    opcode: tuple(f for f in command.fields if "reserved, 0" in f.text.lower())
+    for opcode, command in COMMANDS.items()
+}
+_RESERVED_MASKS = {opcode: command.reserved_mask for opcode, command in COMMANDS.items()}
+_LOWEST_LEVEL = {Opcode.LOAD: 0, Opcode.EXECUTE: 2, Opcode.VECTOR: 0, Opcode.STORE: 0}
+
+
+def engine_loops(config: CoreConfig, opcode: Opcode) -> int:
+    """Nested loops of the engine that runs ``opcode``."""
+    control = config.control
+    return {Opcode.LOAD: control.load_loops, Opcode.STORE: control.load_loops,
+            Opcode.EXECUTE: control.execute_loops, Opcode.VECTOR: control.vector_loops}[opcode]
+
+
+def substitute(record: bytes, registers: list[int]) -> bytes:
+    """The record with its parameter registers applied."""
+    word = bytearray(record)
+    address_param, count_param, count_level = record[3] & 15, record[3] >> 4, record[10] & 15
+    if address_param:
+        primary = int.from_bytes(word[PRIMARY_BYTE:PRIMARY_BYTE + 4], "little")
+        primary = (primary + registers[address_param]) & 0xffffffff
+        word[PRIMARY_BYTE:PRIMARY_BYTE + 4] = primary.to_bytes(4, "little")
+    if count_param:
+        slot = COUNTS_BYTE + 2 * count_level
+        word[slot:slot + 2] = (registers[count_param] & 0xffff).to_bytes(2, "little")
+    return bytes(word)
+
+
+def prepare(record: bytes, config: CoreConfig,
+            registers: list[int]) -> tuple[ErrorCode, Opcode, Fields]:
+    """Apply parameter registers to a record and check it.
+
+    Returns
+    -------
+    code : ErrorCode
+        ``NONE`` where the command may run.
+    opcode : Opcode
+    fields : mapping
+        Every field's value, after substitution.
+    """
+    if record[0] not in COMMANDS:
+        return ErrorCode.BAD_OPCODE, Opcode.CONTROL, {}
+    opcode = Opcode(record[0])
+    if max(record[3] & 15, record[3] >> 4) >= config.control.params:
+        return ErrorCode.BAD_FIELD, opcode, {}
+    record = substitute(record, registers)
+    fields = COMMANDS[opcode].decode(record)
+    if (int.from_bytes(record, "little") & _RESERVED_MASKS[opcode] or fields["index"]
+            or any(fields[f.name] not in (0, (0,) * f.count) for f in _RESERVED_FIELDS[opcode])):
+        return ErrorCode.BAD_FIELD, opcode, fields
+    if not (_semaphores_fit(fields, opcode, config) and _CHECKS[opcode](fields, config)):
+        return ErrorCode.BAD_FIELD, opcode, fields
+    if opcode != Opcode.CONTROL and (
+            0 in fields["counts"] or 0 in (fields.get("run_bytes"), fields.get("row_bytes"))):
+        return ErrorCode.ZERO_COUNT, opcode, fields
+    return ErrorCode.NONE, opcode, fields
+
+
+def _semaphores_fit(fields: Fields, opcode: Opcode, config: CoreConfig) -> bool:
+    for name in ("wait0", "wait1", "raise0", "raise1"):
+        if fields[f"{name}_valid"]:
+            if fields[name] >= config.control.semaphores or opcode == Opcode.CONTROL:
+                return False
+    levels = (fields["level0"], fields["level1"])
+    if opcode == Opcode.CONTROL:
+        return all(level == ONCE for level in levels)
+    allowed = range(_LOWEST_LEVEL[opcode], engine_loops(config, opcode))
+    return all(level == ONCE or level in allowed for level in levels)
+
+
+def _loops_fit(fields: Fields, loops: int) -> bool:
+    # A zero beyond the loops is reported as a zero count.
+    return all(count in (0, 1) for count in fields["counts"][loops:])
+
+
+def _check_load(fields: Fields, config: CoreConfig) -> bool:
+    return (_loops_fit(fields, config.control.load_loops)
+            and fields["memory"] in set(Memory) and fields["mode"] in set(LoadMode))
+
+
+def _check_store(fields: Fields, config: CoreConfig) -> bool:
+    return _loops_fit(fields, config.control.load_loops) and fields["memory"] == Memory.ACT
+
+
+def _check_execute(fields: Fields, config: CoreConfig) -> bool:
+    return (_loops_fit(fields, config.control.execute_loops)
+            and 1 <= fields["k_last"] <= config.array.rows
+            and fields["format"] == WeightFormat.INT8)
+
+
+def _check_vector(fields: Fields, config: CoreConfig) -> bool:
+    kinds = (fields["operation"], fields["source_type"], fields["result_type"])
+    return (_loops_fit(fields, config.control.vector_loops)
+            and kinds in ((VectorOp.REQUANTISE, ElementType.ACC, ElementType.INT8),
+                          (VectorOp.ADD_BIAS, ElementType.ACC, ElementType.INT32)))
+
+
+def _check_control(fields: Fields, config: CoreConfig) -> bool:
+    operation = fields["operation"]
+    if operation in (ControlOp.PARAM_SET, ControlOp.PARAM_ADD):
+        return 1 <= fields["register"] < config.control.params
+    if operation == ControlOp.CREDIT:
+        return fields["register"] < config.control.semaphores and 1 <= fields["value"] <= 15
+    return operation in (ControlOp.FENCE, ControlOp.INTERRUPT)
+
+
+_CHECKS = {
+    Opcode.LOAD: _check_load, Opcode.EXECUTE: _check_execute, Opcode.VECTOR: _check_vector,
+    Opcode.STORE: _check_store, Opcode.CONTROL: _check_control,
+}

@@ -1,0 +1,25 @@
+"""Runs a component and its benches in Amaranth's simulator."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from amaranth.sim import Simulator
+
+__all__ = ["simulate"]
+
+PERIOD = 1e-8  # seconds
+Bench = Callable[[Any], Awaitable[None]]
+
+
+def simulate(dut: Any, *benches: Bench, cycles: int = 10_000) -> None:
+    """Clock ``dut`` until every bench has returned; more than ``cycles`` cycles are an error."""
+    async def watchdog(ctx):
+        await ctx.delay(cycles * PERIOD)
+        raise TimeoutError(f"the benches must be done within {cycles} cycles")
+
+    simulator = Simulator(dut)
+    simulator.add_clock(PERIOD)
+    for bench in benches:
+        simulator.add_testbench(bench)
+    simulator.add_testbench(watchdog, background=True)
+    simulator.run()
