@@ -1,6 +1,6 @@
 """Runs of bytes cut into bus bursts."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -82,7 +82,7 @@ class BurstSplitter(wiring.Component):
         with m.Elif(valid & self.burst.ready):
             m.d.sync += [valid.eq(~last), left.eq(left - words - 1)]
             if burst_bits:
-                m.d.sync += word.eq(Cat(word[:burst_bits] * 0, word[burst_bits:] + 1))
+                m.d.sync += word.eq(Cat(Const(0, burst_bits), word[burst_bits:] + 1))
             else:
                 m.d.sync += word.eq(word + 1)
         return m

@@ -30,7 +30,8 @@ def ring_row(row, base, ring):
     bits = []
     for i in range(len(row)):
         fixed = base[i] if i < len(base) else 0
-        bits.append(Mux((ring != 0) & (ring <= i), fixed, row[i]))
+        outside = ring != 0 if i >= 15 else (ring != 0) & (ring <= i)
+        bits.append(Mux(outside, fixed, row[i]))
     return Cat(*bits)
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from systolith.device import Device
 from systolith.errors import CoreError
 from systolith_hw.config import CoreConfig
 from systolith_hw.emit import emit_verilog
-from systolith_hw.isa import COMMAND_BYTES
 from systolith_hw.registers import BASIC_COUNTERS, COUNTERS, REGISTERS, constants
 
 from .harness import Harness
@@ -22,7 +22,7 @@ def core_verilog(config: CoreConfig, *, assertions: bool) -> str:
     return emit_verilog(Core(config), name=config.name, assertions=assertions)
 
 
-class RtlDevice:
+class RtlDevice(Device):
     """The core's own Verilog, Verilated, between a memory model and a register master.
 
     Same interface as every other device: addresses are relative to the window, which the whole
@@ -32,7 +32,7 @@ class RtlDevice:
     ----------
     config : CoreConfig
     memory_bytes : int or None
-        Size of system memory, a multiple of 4096. None: 16 MiB, or what the bus can address.
+        As in ``Device``.
     latency : int
         Cycles from an address to the first answer.
     jitter : int
@@ -62,19 +62,14 @@ class RtlDevice:
                  jitter: int = 0, backpressure: float = 0.0, seed: int = 0,
                  assertions: bool = False, trace: str | Path | None = None,
                  max_cycles: int = 1 << 32, window: int = 0):
-        if memory_bytes is None:
-            memory_bytes = min(1 << 24, 1 << config.bus.addr_bits)
-        if memory_bytes < 4096 or memory_bytes % 4096:
-            raise ValueError(f"memory_bytes must be a multiple of 4096, not {memory_bytes!r}")
-        if window < 0 or window % 4096 or window + memory_bytes > 1 << config.bus.addr_bits:
+        super().__init__(config, memory_bytes=memory_bytes)
+        if window < 0 or window % 4096 or window + self.memory_bytes > 1 << config.bus.addr_bits:
             raise ValueError(f"window must be a multiple of 4096 that leaves memory_bytes="
-                             f"{memory_bytes} within {config.bus.addr_bits} address bits, "
+                             f"{self.memory_bytes} within {config.bus.addr_bits} address bits, "
                              f"not {window!r}")
-        self.config = config
-        self.memory_bytes = memory_bytes
         self.max_cycles = max_cycles
         self.window = window
-        self._memory = np.zeros(memory_bytes, np.uint8)
+        self._memory = np.zeros(self.memory_bytes, np.uint8)
         self._counters = dict.fromkeys(self._counter_names(), 0)
         self.harness = Harness(
             core_verilog(config, assertions=assertions), name=config.name, memory=self._memory,
@@ -83,33 +78,18 @@ class RtlDevice:
         self._identify()
         self._prepare()
 
-    def write(self, address: int, data: bytes | bytearray | memoryview | np.ndarray) -> None:
-        """Put ``data`` into memory at ``address``.
-
-        Raises
-        ------
-        ValueError
-            It does not fit.
-        """
-        array = np.frombuffer(np.ascontiguousarray(data).tobytes()
-                              if isinstance(data, np.ndarray) else bytes(data), np.uint8)
-        self._check_range(address, len(array))
-        self._memory[address:address + len(array)] = array
+    def write(self, address: int, data: bytes | np.ndarray) -> None:
+        raw = data.tobytes() if isinstance(data, np.ndarray) else bytes(data)
+        self._check_range(address, len(raw))
+        self._memory[address:address + len(raw)] = np.frombuffer(raw, np.uint8)
 
     def read(self, address: int, count: int) -> np.ndarray:
-        """``count`` bytes of memory from ``address``, as a new array of uint8.
-
-        Raises
-        ------
-        ValueError
-            They are not all inside the memory.
-        """
         self._check_range(address, count)
         return self._memory[address:address + count].copy()
 
     def run(self, program_address: int, commands: int, *,
             params: Mapping[int, int] | None = None) -> None:
-        """Run ``commands`` commands from ``program_address``; parameters not given are 0.
+        """Run a program to its end, as in ``Device``.
 
         Raises
         ------
@@ -120,16 +100,9 @@ class RtlDevice:
         RuntimeError, AssertionError
             The core broke a rule of the bus, or an assertion of its own.
         """
-        given = dict(params or {})
-        count = self.config.control.params
-        for number in given:
-            if not 1 <= number < count:
-                raise ValueError(f"params must be numbered from 1 to {count - 1}, not {number!r}")
-        if program_address % COMMAND_BYTES:
-            raise ValueError(f"program_address must be a multiple of {COMMAND_BYTES}, "
-                             f"not {program_address!r}")
-        for number in range(1, count):
-            self._set(f"param{number}", given.get(number, 0))
+        self._check_program(program_address, commands, params)
+        for number, value in (params or {}).items():
+            self._set(f"param{number}", value)
         self._set("program_address", program_address)
         self._set("program_commands", commands)
         self._act("start")
@@ -154,6 +127,7 @@ class RtlDevice:
             else:
                 self._restart()
                 raise TimeoutError("soft reset must end within 10000 polls, not still be under way")
+            self._prepare()
             raise CoreError(code, index)
 
     def counters(self) -> dict[str, int]:
@@ -170,11 +144,6 @@ class RtlDevice:
 
     def _counter_names(self) -> tuple[str, ...]:
         return tuple(COUNTERS) if self.config.control.counters else BASIC_COUNTERS
-
-    def _check_range(self, address: int, count: int) -> None:
-        if address < 0 or count < 0 or address + count > self.memory_bytes:
-            raise ValueError(f"address must leave {count} bytes inside the memory of "
-                             f"{self.memory_bytes} bytes, not {address!r}")
 
     def _get(self, name: str) -> int:
         return self.harness.read(REGISTERS[name].offset)
@@ -205,9 +174,3 @@ class RtlDevice:
     def _restart(self) -> None:
         self.harness.reset()
         self._prepare()
-
-    def __enter__(self) -> "RtlDevice":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

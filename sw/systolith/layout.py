@@ -20,9 +20,10 @@ def split_weights(weights: np.ndarray) -> list[np.ndarray]:
 
     Parameters
     ----------
-    weights : int array, (K, N)
+    weights : int16 array, (K, N)
+        Or a wider integer type.
     """
-    rest = np.asarray(weights, np.int64)
+    rest = np.asarray(weights)
     parts = []
     while not parts or rest.any():
         part = np.clip(rest, -128, 127)

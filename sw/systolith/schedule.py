@@ -93,6 +93,8 @@ class _Emitter:
         self.result_bytes = 1 if product.requantised else 4
         self.units = list(self._units())
         self.unit_count = len(self.units)
+        # Units of whole tiles, each tile in an accumulator half of its own.
+        self.per_tile = tiling.resident and tiling.piece_groups == self.row_groups
         self.param_loads = {unit.number for unit in self.units if self._loads_params(unit)}
         self.chunks_loaded = 0      # chunks of weights asked for so far
         self.wgt_row = 0            # ring position of the next one
@@ -138,28 +140,32 @@ class _Emitter:
                                 groups=self.row_groups, first=tile == start,
                                 last=tile + size == end)
                     number, tile = number + 1, tile + size
-                step = self.tiling.piece_groups
-                for group in range(0, 0 if whole else self.row_groups, step):
-                    yield _Unit(number=number, block=block, tile=start, tiles=1, group=group,
-                                groups=min(step, self.row_groups - group), first=group == 0,
-                                last=group + step >= self.row_groups)
-                    number += 1
+                if not whole:
+                    step = self.tiling.piece_groups
+                    groups = -(-self._tile_cols(start) // self.config.vector.lanes)
+                    for group in range(0, groups, step):
+                        yield _Unit(number=number, block=block, tile=start, tiles=1, group=group,
+                                    groups=min(step, groups - group), first=group == 0,
+                                    last=group + step >= groups)
+                        number += 1
 
     def _unit_cols(self, unit: _Unit) -> tuple[int, int]:
-        """First column of the result and number of columns; none beyond the last column."""
+        """First column of the result and number of columns."""
         lanes = self.config.vector.lanes
         start = unit.tile * self.cols + unit.group * lanes
         end = (unit.tile + unit.tiles) * self.cols
         if unit.groups < self.row_groups:
             end = min(end, start + unit.groups * lanes)
-        return start, max(0, min(end, self.product.n) - start)
+        return start, min(end, self.product.n) - start
 
     # Parameters.
 
     def _loads_params(self, unit: _Unit) -> bool:
         if self.product.params_address is None:
             return False
-        return unit.block == 0 or not self.tiling.param_resident
+        if self.tiling.param_resident:
+            return unit.block == 0 and (unit.first or self.per_tile)
+        return True
 
     def _param_row(self, unit: _Unit) -> int:
         if self.product.params_address is None:
@@ -177,6 +183,9 @@ class _Emitter:
         row_bytes = self.config.par_row_bytes
         first = unit.tile * self.row_groups + unit.group
         left, row = unit.tiles * unit.groups, self._param_row(unit)
+        if self.tiling.param_resident and not self.per_tile:
+            # The first unit of an accumulator half finds room for all of it.
+            left = dict(self._tile_blocks())[unit.tile] * self.row_groups
         address = self.product.params_address + first * row_bytes
         while left:
             rows = min(left, MAX_RUN_BYTES // row_bytes)
@@ -257,13 +266,13 @@ class _Emitter:
 
     # Results.
 
-    def _drain(self, unit: _Unit, half: int, rows: int, *, per_tile: bool) -> None:
+    def _drain(self, unit: _Unit, half: int, rows: int) -> None:
         """Append the vector command of ``unit``, from accumulator half ``half`` on."""
         tiling, config = self.tiling, self.config
         lanes, pitch = config.vector.lanes, config.acc_group_pitch
         half_groups = config.acc_groups // 2
         source = half % 2 * half_groups + unit.group
-        if per_tile:
+        if self.per_tile:
             slot = Slot(wait=ACC_DONE, post=ACC_FREE, level=2)
             tile_stride = half_groups
         else:
@@ -273,6 +282,8 @@ class _Emitter:
             tile_stride = rows * pitch
             if not tiling.resident:
                 source += (unit.tile - self._block_start(unit.tile)) * tile_stride
+        if unit.tiles == 1:
+            tile_stride = 0
         row_groups = tiling.row_stage_rows * config.act_row_bytes // lanes
         slot_row = tiling.stage_row + unit.number % tiling.stage_slots * tiling.stage_rows
         self.program.vector(
@@ -296,7 +307,7 @@ class _Emitter:
         """Append the store of what ``unit`` left in its staging slot."""
         tiling, product = self.tiling, self.product
         column, columns = self._unit_cols(unit)
-        run_bytes = max(1, columns) * self.result_bytes
+        run_bytes = columns * self.result_bytes
         frees_params = (not tiling.param_resident
                         and unit.number + tiling.param_slots in self.param_loads)
         self.program.store(
@@ -322,11 +333,11 @@ class _Emitter:
             units = [unit for unit in self.units if unit.block == block]
             tiles = 0   # whose weights are loaded
             for unit in units:
-                if unit.first or not self._pieces:
+                if (unit.first or self.per_tile) and unit.number:
                     self._load_params(unit, announce=False)
                 if loaded == block:
                     if block == 0:
-                        self._emit_head(first_rows[0], rows, chunk_rows, chunks)
+                        self._emit_head(unit, rows, chunk_rows, chunks)
                         tiles = 1
                     else:
                         self._load_panel(block, first_rows[block])
@@ -343,19 +354,15 @@ class _Emitter:
                     tiles = full
                 if unit.tile == 0 and unit.first and block:
                     self._execute_block(rows, block, wgt_row, chunks)
-                if self._pieces and not unit.first:
+                if not (self.per_tile or unit.first):
                     self._load_params(unit, announce=True)
-                self._drain(unit, half, rows, per_tile=not self._pieces)
+                self._drain(unit, half, rows)
                 if ends > tiles:
                     self._load_weights(tiles, 0, chunk_rows, chunks,
                                        chunk_rows * self._tile_cols(tiles))
                     tiles += 1
                 self._store(unit, first_rows[block], rows)
             self.halves += self.n_tiles
-
-    @property
-    def _pieces(self) -> bool:
-        return self.tiling.piece_groups < self.row_groups
 
     def _load_panel(self, block: int, first_row: int) -> None:
         """Load all of K of a block's activations, once for every pass over the weights."""
@@ -365,7 +372,7 @@ class _Emitter:
             self._load_activations(first_row, rows, self._buffer_row(block) + number * pass_rows,
                                    0, self.product.k)
 
-    def _emit_head(self, first_row: int, rows: int, chunk_rows: int, chunks: int) -> None:
+    def _emit_head(self, unit: _Unit, rows: int, chunk_rows: int, chunks: int) -> None:
         """The first block's activations and first column tile, piece by piece in turn."""
         tiling, product = self.tiling, self.product
         step = max(1, tiling.chunks // HEAD_LOADS)
@@ -377,8 +384,10 @@ class _Emitter:
             k_start = index * chunk_rows
             k_stop = min(product.k, (index + count) * chunk_rows)
             if k_start < k_stop:
-                self._load_activations(first_row, rows,
-                                       number * tiling.chunk_tiles * rows, k_start, k_stop)
+                self._load_activations(0, rows, number * tiling.chunk_tiles * rows,
+                                       k_start, k_stop)
+            if number + count == chunks:
+                self._load_params(unit, announce=False)
             self._load_weights(0, number * chunk_rows, chunk_rows, count, chunk_rows * width)
             if number == 0:
                 self._credit_accumulator()
@@ -436,7 +445,7 @@ class _Emitter:
                 for block_unit in block_units:
                     if not block_unit.first:
                         self._load_params(block_unit, announce=True)
-                    self._drain(block_unit, self.halves, rows, per_tile=False)
+                    self._drain(block_unit, self.halves, rows)
                     self._store(block_unit, first_row, rows)
                 self.halves += 1
             first_row += rows

@@ -17,7 +17,8 @@ __all__ = ["Tiling", "choose_tiling", "split_evenly"]
 
 MAX_DEPTH = 15          # a semaphore counts this far
 MAX_RUN_BYTES = 65535
-BUS_SHARE = 0.55        # of the bus, for weights in the resident scheme
+BUS_SHARE = 0.55        # of the bus, for weights in the resident scheme: aimed at
+MOST_BUS_SHARE = 0.75   # the same, accepted
 HEAD_CHUNKS = 8         # chunks of K: the array starts after the first of them
 UNIT_BURST_BYTES = 64   # result bytes of a row that one store should write at once
 UNIT_CYCLES = 8192      # bus bytes x cycles of array work for each vector and store command
@@ -209,8 +210,9 @@ def _resident(problem: _Problem) -> Tiling | None:
     chunk_tiles, chunks, padded_k = chunking
     panel_tiles = chunk_tiles * chunks * problem.passes
     most = min(problem.most_rows, problem.act_total // (2 * panel_tiles), 32767 // panel_tiles)
-    wanted = max(array.rows, int(array.rows * array.cols / config.bus.data_bytes / BUS_SHARE))
-    if most < min(problem.most_rows, wanted):
+    words = array.rows * array.cols / config.bus.data_bytes     # of a tile of weights
+    wanted, least = (max(array.rows, int(words / share)) for share in (BUS_SHARE, MOST_BUS_SHARE))
+    if most < min(problem.most_rows, least):
         return None
     block_rows = split_evenly(m, max(_ceil(m, most), m // wanted))
     buffer_rows = block_rows[0] * panel_tiles
@@ -300,4 +302,5 @@ def _finish(problem: _Problem, *, resident: bool, block_rows: tuple[int, ...], c
         unit_tiles=unit_tiles, piece_groups=piece_groups, stage_row=problem.act_total,
         stage_rows=stage_rows, stage_slots=min(MAX_DEPTH, problem.stage_total // stage_rows),
         row_stage_rows=row_stage_rows, param_resident=problem.param_resident,
-        param_slots=1 if problem.shared_params else par_rows // (unit_tiles * piece_groups))
+        param_slots=1 if problem.shared_params else min(
+            MAX_DEPTH, par_rows // (unit_tiles * piece_groups)))

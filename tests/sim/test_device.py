@@ -46,10 +46,6 @@ def test_takes_bytes_too(rtl):
     assert bytes(dut.read(4092, 4)) == b"\0abc"
 
 
-def test_memory_holds_16_mib_where_the_bus_can_address_it(rtl):
-    assert rtl().memory_bytes == 1 << 24
-
-
 def test_an_error_of_the_core_is_raised_and_the_device_goes_on(rtl):
     dut = rtl(memory_bytes=1 << 16)
     dut.inject_errors(128, 8)
@@ -78,10 +74,9 @@ def test_a_core_of_another_configuration_is_refused(rtl, copier, copier_config, 
 
 
 @pytest.mark.parametrize("options, text", [
-    ({"memory_bytes": 100}, "memory_bytes must be a multiple of 4096, not 100"),
     ({"memory_bytes": 4096, "window": 100},
-     "window must be a multiple of 4096 that leaves memory_bytes=4096 within 32 address bits, "
-     "not 100"),
+     ("window must be a multiple of 4096 that leaves memory_bytes=4096 within 32 address bits, "
+      "not 100")),
 ])
 def test_wrong_parameters_are_refused(rtl, options, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
@@ -90,11 +85,11 @@ def test_wrong_parameters_are_refused(rtl, options, text):
 
 @pytest.mark.parametrize("call, text", [
     (lambda dut: dut.write(4095, b"ab"),
-     "address must leave 2 bytes inside the memory of 4096 bytes, not 4095"),
+     "address must leave 2 bytes inside the window of 4096 bytes, not 4095"),
     (lambda dut: dut.read(-1, 1),
-     "address must leave 1 bytes inside the memory of 4096 bytes, not -1"),
+     "address must leave 1 bytes inside the window of 4096 bytes, not -1"),
     (lambda dut: dut.run(3, 1), "program_address must be a multiple of 64, not 3"),
-    (lambda dut: dut.run(0, 1, params={99: 1}), "params must be numbered from 1 to 15, not 99"),
+    (lambda dut: dut.run(0, 1, params={99: 1}), "params must name registers from 1 to 15, not 99"),
 ])
 def test_wrong_calls_are_refused(rtl, call, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):

@@ -1,0 +1,222 @@
+"""Compiled programs with their memory contents, in one file.
+
+A ``.slith`` file is a 32-byte header (``SLITH``, format version, lengths, checksum), a JSON
+description, and the bytes of every memory segment one after the other. It needs no NumPy to read.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .device import Device
+
+__all__ = ["Image", "Segment", "Tensor"]
+
+MAGIC = b"SLITH\r\n\x1a"
+VERSION = 1
+HEADER = struct.Struct("<8sIIQQ")  # magic, version, CRC-32 of the rest, description, contents
+DTYPES = {"int8": np.dtype("<i1"), "int32": np.dtype("<i4")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """An input or output in system memory.
+
+    Parameters
+    ----------
+    name : str
+    address : int
+        First byte.
+    shape : tuple of int
+    strides : tuple of int
+        Bytes from one element to the next in each dimension; the last is the element's size.
+    dtype : str
+        ``int8`` or ``int32``, little-endian.
+    """
+    name: str
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self):
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        object.__setattr__(self, "shape", tuple(self.shape))
+        object.__setattr__(self, "strides", tuple(self.strides))
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes from the first element to the end of the last."""
+        item = DTYPES[self.dtype].itemsize
+        return item + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+
+    def to_bytes(self, array: np.ndarray) -> bytes:
+        """The bytes that ``array`` is in memory; gaps between rows are 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Another dtype or shape.
+        """
+        array = np.asarray(array)
+        if array.dtype != DTYPES[self.dtype]:
+            raise TypeError(f"{self.name} must be of dtype {self.dtype}, "
+                            f"not {array.dtype.name!r}")
+        if array.shape != self.shape:
+            raise ValueError(f"{self.name} must have shape {self.shape}, not {array.shape!r}")
+        raw = np.zeros(self.byte_count, np.uint8)
+        self._view(raw)[...] = array
+        return raw.tobytes()
+
+    def from_bytes(self, raw: np.ndarray) -> np.ndarray:
+        """The array that ``byte_count`` bytes of memory are."""
+        return self._view(np.ascontiguousarray(raw)).copy()
+
+    def _view(self, raw: np.ndarray) -> np.ndarray:
+        return np.ndarray(self.shape, DTYPES[self.dtype], raw.data, 0, self.strides)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Bytes that must be in memory before the program starts."""
+    address: int
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A program, what must be in memory, and where inputs and outputs are.
+
+    Parameters
+    ----------
+    fingerprint : int
+        Of the configuration it was compiled for.
+    memory_bytes : int
+        System memory that it uses, from the window's first byte.
+    program_address, commands : int
+    segments : tuple of Segment
+        Program, weights and parameters.
+    inputs, outputs : tuple of Tensor
+    """
+    fingerprint: int
+    memory_bytes: int
+    program_address: int
+    commands: int
+    segments: tuple[Segment, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write the image to a file."""
+        Path(path).write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Image":
+        """Read an image from a file.
+
+        Raises
+        ------
+        ValueError
+            The file is no image, of another version, or damaged.
+        """
+        return cls.from_bytes(Path(path).read_bytes(), name=str(path))
+
+    def to_bytes(self) -> bytes:
+        """The image as one file's contents."""
+        description = json.dumps({
+            "fingerprint": f"{self.fingerprint:016x}", "memory_bytes": self.memory_bytes,
+            "program_address": self.program_address, "commands": self.commands,
+            "segments": [[s.address, len(s.data)] for s in self.segments],
+            "inputs": [asdict(t) for t in self.inputs],
+            "outputs": [asdict(t) for t in self.outputs],
+        }, sort_keys=True).encode()
+        contents = b"".join(s.data for s in self.segments)
+        body = description + contents
+        return HEADER.pack(MAGIC, VERSION, zlib.crc32(body), len(description),
+                           len(contents)) + body
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, *, name: str = "contents") -> "Image":
+        """The image that ``to_bytes`` wrote; ``name`` is for messages."""
+        if len(raw) < HEADER.size or raw[:len(MAGIC)] != MAGIC:
+            raise ValueError(f"image must start with the header of a .slith file, "
+                             f"not {raw[:len(MAGIC)]!r} as {name} does")
+        _, version, checksum, description_bytes, content_bytes = HEADER.unpack_from(raw)
+        body = raw[HEADER.size:]
+        if version != VERSION:
+            raise ValueError(f"version of image {name} must be {VERSION}, not {version!r}")
+        if len(body) != description_bytes + content_bytes:
+            raise ValueError(f"length of image {name} must be "
+                             f"{HEADER.size + description_bytes + content_bytes} bytes, "
+                             f"not {len(raw)!r}")
+        if zlib.crc32(body) != checksum:
+            raise ValueError(f"checksum of image {name} must be {checksum:#010x}, "
+                             f"not {zlib.crc32(body):#010x}")
+        data = json.loads(body[:description_bytes])
+        segments, offset = [], description_bytes
+        for address, length in data["segments"]:
+            segments.append(Segment(address=address, data=body[offset:offset + length]))
+            offset += length
+        return cls(fingerprint=int(data["fingerprint"], 16), memory_bytes=data["memory_bytes"],
+                   program_address=data["program_address"], commands=data["commands"],
+                   segments=tuple(segments), inputs=tuple(Tensor(**t) for t in data["inputs"]),
+                   outputs=tuple(Tensor(**t) for t in data["outputs"]))
+
+    @property
+    def program(self) -> bytes:
+        """The commands."""
+        return next(s.data for s in self.segments if s.address == self.program_address)
+
+    def install(self, device: Device) -> None:
+        """Write program, weights and parameters to the memory of ``device``.
+
+        Raises
+        ------
+        ValueError
+            The device has another configuration, or too little memory.
+        """
+        if device.config.fingerprint != self.fingerprint:
+            raise ValueError(f"fingerprint of the image must be {device.config.fingerprint:#018x}, "
+                             f"that of configuration {device.config.name}, "
+                             f"not {self.fingerprint:#018x}")
+        if device.memory_bytes < self.memory_bytes:
+            raise ValueError(f"memory_bytes of the device must be at least {self.memory_bytes} "
+                             f"for this image, not {device.memory_bytes!r}")
+        for segment in self.segments:
+            device.write(segment.address, segment.data)
+
+    def run(self, device: Device, *inputs: np.ndarray, install: bool = True,
+            params: Mapping[int, int] | None = None) -> tuple[np.ndarray, ...]:
+        """Run on ``device`` and return the outputs.
+
+        Parameters
+        ----------
+        inputs : arrays
+            In the order of ``self.inputs``.
+        install : bool
+            False where ``install`` was called before, and nothing else since.
+        params : mapping of int to int
+            Parameter registers to set.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Wrong inputs, or a device of another configuration or with too little memory.
+        CoreError
+            The core stopped.
+        """
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"inputs must be {len(self.inputs)} arrays, not {len(inputs)!r}")
+        contents = [t.to_bytes(array) for t, array in zip(self.inputs, inputs, strict=True)]
+        if install:
+            self.install(device)
+        for tensor, data in zip(self.inputs, contents, strict=True):
+            device.write(tensor.address, data)
+        device.run(self.program_address, self.commands, params=params)
+        return tuple(t.from_bytes(device.read(t.address, t.byte_count)) for t in self.outputs)

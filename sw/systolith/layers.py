@@ -1,0 +1,232 @@
+"""Linear layers compiled to one program and memory image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from systolith_hw.config import CoreConfig
+from systolith_hw.isa import COMMAND_BYTES
+
+from .image import Image, Segment, Tensor
+from .layout import aligned, pack_parameters, pack_weights, split_weights
+from .program import Program
+from .schedule import Product, emit_product
+from .tiling import Tiling, choose_tiling
+
+__all__ = ["Linear", "compile_layers"]
+
+INT32_MAX = (1 << 31) - 1
+REGION_BYTES = 64   # every region of memory starts at a multiple
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Linear:
+    """``y = clamp(requantise((x - input_zero_point) @ (w - weight_zero_point) + bias))``.
+
+    Parameters
+    ----------
+    weights : int8 array, (K, N)
+    bias : int array, (N,), or None
+    multiplier : int or int array, (N,), or None
+        0 to 2^31 - 1; None: results are the int32 sums.
+    shift : int or int array, (N,), or None
+        -31 to 7, positive = left.
+    input_zero_point, zero_point : int
+        -128 to 127: of activations, and of results (with a multiplier only).
+    weight_zero_point : int or int array, (N,)
+        -128 to 127.
+    clamp : tuple of int
+        Least and largest result (with a multiplier only).
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter of the wrong kind, shape or size; sums that could leave 32 bits.
+    """
+    weights: np.ndarray
+    bias: np.ndarray | None = None
+    multiplier: int | np.ndarray | None = None
+    shift: int | np.ndarray | None = None
+    input_zero_point: int = 0
+    weight_zero_point: int | np.ndarray = 0
+    zero_point: int = 0
+    clamp: tuple[int, int] = (-128, 127)
+
+    def __post_init__(self):
+        weights = np.asarray(self.weights)
+        if weights.dtype != np.int8:
+            raise TypeError(f"weights must be of dtype int8, not {weights.dtype.name!r}")
+        if weights.ndim != 2 or 0 in weights.shape:
+            raise ValueError(f"weights must have shape (K, N), not {weights.shape!r}")
+        object.__setattr__(self, "weights", weights)
+        _check_scalar("input_zero_point", self.input_zero_point, -128, 127)
+        _check_scalar("zero_point", self.zero_point, -128, 127)
+        self._channels("weight_zero_point", self.weight_zero_point, -128, 127)
+        if len(self.clamp) != 2:
+            raise ValueError(f"clamp must be two integers, not {self.clamp!r}")
+        _check_scalar("clamp", self.clamp[0], -128, 127)
+        _check_scalar("clamp", self.clamp[1], self.clamp[0], 127)
+        if self.bias is not None:
+            self._channels("bias", self.bias, -INT32_MAX - 1, INT32_MAX)
+        if (self.multiplier is None) != (self.shift is None):
+            raise ValueError(f"shift must be given exactly where multiplier is, not {self.shift!r}")
+        if self.multiplier is not None and self.shift is not None:
+            self._channels("multiplier", self.multiplier, 0, INT32_MAX)
+            self._channels("shift", self.shift, -31, 7)
+        elif self.zero_point or tuple(self.clamp) != (-128, 127):
+            raise ValueError("multiplier must be given where zero_point or clamp is, not None")
+        self._check_overflow()
+
+    def _channels(self, name: str, value: object, low: int, high: int) -> np.ndarray:
+        """``value`` as one int64 per output channel, checked."""
+        array = np.asarray(value)
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"{name} must be integers, not {array.dtype.name!r}")
+        n = self.weights.shape[1]
+        if array.shape not in ((), (1,), (n,)):
+            raise ValueError(f"{name} must have shape ({n},), not {array.shape!r}")
+        for bad in array[(array < low) | (array > high)].reshape(-1)[:1]:
+            raise ValueError(f"{name} must be from {low} to {high}, not {int(bad)!r}")
+        return np.broadcast_to(array.astype(np.int64), (n,))
+
+    @cached_property
+    def parts(self) -> list[np.ndarray]:
+        """int8 matrices whose sum is the weights less their zero point."""
+        zero = self._channels("weight_zero_point", self.weight_zero_point, -128, 127)
+        if not zero.any():
+            return [self.weights]
+        return split_weights(self.weights.astype(np.int16) - zero.astype(np.int16))
+
+    @cached_property
+    def folded_bias(self) -> np.ndarray:
+        """Bias less the input zero point times the column sums of the weights; int64, (N,)."""
+        bias = 0 if self.bias is None else self.bias
+        sums = sum(part.sum(axis=0, dtype=np.int64) for part in self.parts)
+        return self._channels("bias", bias, -INT32_MAX - 1, INT32_MAX) - (
+            self.input_zero_point * sums)
+
+    @property
+    def result_dtype(self) -> str:
+        return "int32" if self.multiplier is None else "int8"
+
+    def _check_overflow(self) -> None:
+        reach = 128 * sum(np.abs(part, dtype=np.int16).sum(axis=0, dtype=np.int64)
+                          for part in self.parts)
+        reach = reach + np.abs(self.folded_bias)
+        if reach.max() > INT32_MAX:
+            column = int(reach.argmax())
+            raise ValueError(f"weights must keep every sum of column {column} within {INT32_MAX}, "
+                             f"not {int(reach[column])!r}")
+
+    def packed_parameters(self, config: CoreConfig) -> bytes | None:
+        """Bias, multipliers and shifts in the core's layout; None where all would be 0."""
+        bias = self.folded_bias
+        if self.multiplier is None or self.shift is None:
+            if not bias.any():
+                return None
+            zeros = np.zeros_like(bias)
+            return pack_parameters(bias, zeros, zeros, config=config)
+        return pack_parameters(
+            bias, self._channels("multiplier", self.multiplier, 0, INT32_MAX),
+            self._channels("shift", self.shift, -31, 7), config=config)
+
+
+def _check_scalar(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be from {low} to {high}, not {value!r}")
+
+
+class _Memory:
+    """Hands out regions of system memory."""
+    def __init__(self):
+        self.end = 0
+
+    def take(self, count: int) -> int:
+        start = self.end
+        self.end = aligned(start + count, REGION_BYTES)
+        return start
+
+
+def compile_layers(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -> Image:
+    """One program that runs ``layers`` one after the other on ``rows`` rows of activations.
+
+    Parameters
+    ----------
+    layers : sequence of Linear
+        Each takes the int8 results of the one before it.
+    config : CoreConfig
+    rows : int
+        M, rows of the input.
+
+    Returns
+    -------
+    Image
+        With an input ``x`` of shape (M, K) and an output ``y`` of shape (M, N).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Layers that do not fit each other, or a core without enough semaphores.
+    """
+    if not layers:
+        raise ValueError(f"layers must be at least one Linear, not {layers!r}")
+    _check_scalar("rows", rows, 1, INT32_MAX)
+    for before, layer in zip(layers, layers[1:], strict=False):
+        if before.multiplier is None:
+            raise ValueError("multiplier of every layer but the last must be given, not None")
+        if layer.weights.shape[0] != before.weights.shape[1]:
+            raise ValueError(f"weights after {before.weights.shape[1]} outputs must have as many "
+                             f"rows, not {layer.weights.shape[0]!r}")
+    memory, segments = _Memory(), []
+    program = Program(config=config)
+    tensors = [_place(memory, config, "x", rows, layers[0].weights.shape[0], "int8")]
+    for number, layer in enumerate(layers):
+        name = "y" if number == len(layers) - 1 else f"hidden{number}"
+        tensors.append(_place(memory, config, name, rows, layer.weights.shape[1],
+                              layer.result_dtype))
+        if number:
+            program.drain()
+        product, tiling = _plan(layer, tensors[-2], tensors[-1], memory, segments, config)
+        emit_product(program, product, tiling)
+    commands = program.encode()
+    program_address = memory.take(len(commands))
+    segments.append(Segment(address=program_address, data=commands))
+    return Image(fingerprint=config.fingerprint, memory_bytes=memory.end,
+                 program_address=program_address, commands=len(commands) // COMMAND_BYTES,
+                 segments=tuple(segments), inputs=(tensors[0],), outputs=(tensors[-1],))
+
+
+def _place(memory: _Memory, config: CoreConfig, name: str, rows: int, cols: int,
+           dtype: str) -> Tensor:
+    """A matrix in memory whose rows start at whole bus words."""
+    item = 4 if dtype == "int32" else 1
+    pitch = aligned(cols * item, config.bus.data_bytes) if rows > 1 else cols * item
+    return Tensor(name=name, address=memory.take(rows * pitch), shape=(rows, cols),
+                  strides=(pitch, item), dtype=dtype)
+
+
+def _plan(layer: Linear, source: Tensor, target: Tensor, memory: _Memory,
+          segments: list[Segment], config: CoreConfig) -> tuple[Product, Tiling]:
+    """Choose the tiling of one layer and place its weights and parameters."""
+    m, k = source.shape
+    n = target.shape[1]
+    parts, params = layer.parts, layer.packed_parameters(config)
+    tiling = choose_tiling(config=config, m=m, n=n, k=k, passes=len(parts),
+                           result_bytes=target.strides[1], shared_params=params is None)
+    weights = pack_weights(parts, config=config, padded_rows=tiling.padded_k)
+    weights_address = memory.take(len(weights))
+    segments.append(Segment(address=weights_address, data=weights))
+    params_address = None
+    if params is not None:
+        params_address = memory.take(len(params))
+        segments.append(Segment(address=params_address, data=params))
+    return Product(
+        m=m, n=n, k=k, a_address=source.address, a_pitch=source.strides[0],
+        weights_address=weights_address, params_address=params_address,
+        out_address=target.address, out_pitch=target.strides[0],
+        requantised=layer.multiplier is not None, zero_point=int(layer.zero_point),
+        clamp=(int(layer.clamp[0]), int(layer.clamp[1]))), tiling
