@@ -6,9 +6,8 @@ Run it with no argument on the bit-exact model, or with ``rtl`` on the simulated
 import sys
 
 import numpy as np
-from systolith_hw.config import CoreConfig
-
 from systolith import gemm, open_device, quantise_multiplier, quantise_weights
+from systolith_hw.config import CoreConfig
 
 rng = np.random.default_rng(1)
 x = rng.integers(-128, 128, (32, 784), dtype=np.int8)             # scale 1/128
@@ -16,9 +15,10 @@ weights, scale = quantise_weights(rng.normal(0, 0.05, (784, 10)))
 bias = rng.integers(-2000, 2000, 10)
 # The result's scale is 1/16; ReLU is a clamp from below, 6.0 one from above.
 multiplier, shift = quantise_multiplier(scale / 128 * 16)
-with open_device(sys.argv[1] if len(sys.argv) > 1 else "model", CoreConfig.preset("demo")) as device:
+name = sys.argv[1] if len(sys.argv) > 1 else "model"
+with open_device(name, CoreConfig.preset("demo")) as device:
     y = gemm(x, weights, bias, device=device, multiplier=multiplier, shift=shift, clamp=(0, 96))
-    print({name: count for name, count in device.counters().items() if count})
+    print(device.counters())
 
 exact = (x.astype(int) @ weights.astype(int) + bias) * (scale / 128 * 16)
 expected = np.clip(np.rint(exact), 0, 96)

@@ -18,7 +18,7 @@ from .isa import (
     ErrorCode,
     Opcode,
 )
-from .legal import COUNT_SLOTS, bad_field, words_of, zero_count
+from .legal import COUNT_SLOTS, bad_credit, bad_field, words_of, zero_count
 from .ram import Ram
 from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
 
@@ -309,14 +309,19 @@ class Dispatcher(wiring.Component):
         last   = number == words - 1
         acting = Signal()     # a control command is being done
         control_bits = Signal(RECORD_BITS, reset_less=True)
+        complete = Record(COMMANDS[Opcode.CONTROL], Cat(
+            bits if i == words - 1 else control_bits.word_select(i, width)
+            for i in range(words)))
         engine = Signal(range(ENGINES))
+        now_bad = Signal()
         refused = Signal()
         m.d.comb += [
             engine.eq(now.opcode - 1),
             room.eq(is_control | ~known | queues.space.bit_select(engine, 1)),
             take.eq(self.words.valid & (left != 0) & ~acting & room & ~self.halt),
             self.words.ready.eq(take),
-            refused.eq(take & last & known & (bad | was_bad | zero | was_zero)),
+            now_bad.eq(bad | was_bad | (is_control & bad_credit(complete))),
+            refused.eq(take & last & known & (now_bad | zero | was_zero)),
             queues.write.eq(take & ~is_control),
             queues.engine.eq(engine),
             queues.word.eq(number),
@@ -347,7 +352,7 @@ class Dispatcher(wiring.Component):
         with m.Elif(refused):
             m.d.comb += [
                 self.error.valid.eq(1),
-                self.error.code.eq(Mux(bad | was_bad, ErrorCode.BAD_FIELD, ErrorCode.ZERO_COUNT)),
+                self.error.code.eq(Mux(now_bad, ErrorCode.BAD_FIELD, ErrorCode.ZERO_COUNT)),
             ]
         with m.Elif(self.fetch_blocked & (left == self.fetch_left) & (left != 0) & ~acting):
             m.d.comb += [self.error.valid.eq(1), self.error.code.eq(ErrorCode.MEMORY_ADDRESS)]

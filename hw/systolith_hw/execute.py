@@ -96,8 +96,8 @@ class WeightSequencer(wiring.Component):
         down   = Signal(range(rows), init=rows - 1)  # array row this cycle's weights are for
         base   = Signal(ROW_BITS, reset_less=True)   # weight row 0 of the tile
         tile_rows = Signal(range(rows + 1))
-        wgt_row = Signal(ROW_BITS + 1)
-        wrapped = Signal(ROW_BITS + 1)
+        wgt_row = Signal(ROW_BITS)
+        wrapped = Signal(ROW_BITS)
         begin  = Signal()
         step   = Signal()
         real   = Signal()  # the row is read, not zero

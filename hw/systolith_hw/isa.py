@@ -284,7 +284,8 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
             "between walk the K direction. Each iteration of loop 2 takes the next weight tile. "
             "Semaphore levels are 2 and up. ring[0], ring[1], ring[2] wrap activation, weight and "
             "accumulator rows. Raises happen when the iteration's sums stand in the accumulator. "
-            "Rows of one tile must differ in their accumulator row.",
+            "Rows of one tile must differ in their accumulator row. Row addresses are 16 bits and "
+            "wrap.",
             (Field(name="counts", byte=16, bits=16, count=6, default=1,
                    text="Iterations of the loops, innermost first."),
              Field(name="act_base", byte=28, bits=32, text="First activation row."),
@@ -310,7 +311,7 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
             "Walks elements in groups of `lanes`: loop 0 the lane groups of a row (the source "
             "and the result advance by one group), loops 1 to 3 by jumps. Addresses count lane "
             "groups: `lanes` bytes in the activation scratchpad, `lanes` columns in the "
-            "accumulator. ring[0], ring[1], ring[2] wrap source, second source and result.",
+            "accumulator; they are 16 bits and wrap. ring[0], ring[1], ring[2] wrap source, second source and result.",
             (Field(name="counts", byte=16, bits=16, count=4, default=1,
                    text="Iterations of the loops, innermost first."),
              Field(name="operation", byte=24, bits=8, values=VectorOp, text="What is computed."),
@@ -325,7 +326,9 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
              Field(name="second_base", byte=38, bits=16, text="Second source; reserved, 0."),
              Field(name="second_jumps", byte=40, bits=16, signed=True, count=3,
                    text="Second source; reserved, 0."),
-             Field(name="result_base", byte=46, bits=16, text="First lane group of the result."),
+             Field(name="result_base", byte=46, bits=16,
+                   text="First lane group of the result; for int32, a multiple of the smaller of 4 "
+                        "lane groups and a row."),
              Field(name="result_jumps", byte=48, bits=16, signed=True, count=3,
                    text="Added to the result address when loop 1, 2, 3 advances."),
              Field(name="param_base", byte=54, bits=16,
@@ -343,14 +346,14 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
             "Copies runs of bytes from the activation scratchpad to system memory. ring[0] wraps "
             "the scratchpad row.", _TRANSFER),
     Command(Opcode.CONTROL, "control",
-            "Done by the dispatcher itself, in program order. Fence waits until every engine is "
+            "Takes no semaphore slots. Done by the dispatcher itself, in program order. Fence waits until every engine is "
             "idle and all writes are answered; interrupt raises the interrupt; credit raises a "
             "semaphore `value` times.",
             (Field(name="operation", byte=16, bits=8, values=ControlOp, text="What is done."),
              Field(name="register", byte=17, bits=8,
                    text="Parameter register (1 and up) or semaphore."),
              Field(name="value", byte=20, bits=32, signed=True,
-                   text="Value to set or add, or number of raises (1 to 15)."))),
+                   text="Value to set or add, or number of raises, 1 to 15."))),
 )})
 
 

@@ -19,8 +19,9 @@ from .isa import (
     VectorOp,
     WeightFormat,
 )
+from .record import Record
 
-__all__ = ["COUNT_SLOTS", "bad_field", "loops_of", "supported", "words_of", "zero_count"]
+__all__ = ["COUNT_SLOTS", "bad_credit", "bad_field", "loops_of", "supported", "words_of", "zero_count"]
 
 COUNT_SLOTS = 6  # 16-bit slots that a parameter register can replace
 
@@ -91,6 +92,12 @@ def _bad(command: Command, word: _Word, config: CoreConfig) -> Iterator[Value]:
         if (value := word.get(name)) is not None:
             yield word.get(f"{name}_valid") & (value >= control.semaphores)
     if opcode == Opcode.CONTROL:
+        for name in ("wait0", "wait1", "raise0", "raise1"):
+            if (valid := word.get(f"{name}_valid")) is not None:
+                yield valid
+        for name in ("level0", "level1"):
+            if (value := word.get(name)) is not None:
+                yield value != ONCE
         if (operation := word.get("operation")) is not None:
             register = word.get("register")
             is_param = (operation == ControlOp.PARAM_SET) | (operation == ControlOp.PARAM_ADD)
@@ -105,7 +112,7 @@ def _bad(command: Command, word: _Word, config: CoreConfig) -> Iterator[Value]:
                 yield value < 2
     for entry in range(loops, command.field("counts").count):
         if (value := word.get("counts", entry)) is not None:
-            yield value != 1
+            yield value > 1  # 0 is a zero count
     if opcode == Opcode.EXECUTE and (value := word.get("k_last")) is not None:
         yield (value == 0) | (value > config.array.rows)
     if opcode == Opcode.VECTOR and (value := word.get("operation")) is not None:
@@ -117,6 +124,12 @@ def bad_field(opcode: Opcode, bits: Value, index: int, config: CoreConfig) -> Va
     """Whether word ``index`` of a command has a field that ``config`` does not take."""
     command = COMMANDS[opcode]
     return Cat(_bad(command, _Word(command, bits, index), config)).any()
+
+
+def bad_credit(record: Record) -> Value:
+    """Whether a complete control command would raise a semaphore other than 1 to 15 times."""
+    value = record["value"]
+    return (record["operation"] == ControlOp.CREDIT) & ((value < 1) | (value > 15))
 
 
 def zero_count(opcode: Opcode, bits: Value, index: int) -> Value:

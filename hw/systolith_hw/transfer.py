@@ -29,9 +29,8 @@ def ring_row(row, base, ring):
     """``row`` kept within the aligned ring of ``2 ** ring`` rows around ``base``; 0: no ring."""
     bits = []
     for i in range(len(row)):
-        fixed = base[i] if i < len(base) else 0
         outside = ring != 0 if i >= 15 else (ring != 0) & (ring <= i)
-        bits.append(Mux(outside, fixed, row[i]))
+        bits.append(Mux(outside, base[i], row[i]))
     return Cat(*bits)
 
 

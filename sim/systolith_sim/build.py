@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .tools import MAKE_VARIABLES, ToolError, environment, require_header, verilator_version
 
-__all__ = ["build_core", "cache_folder", "cached", "lint"]
+__all__ = ["build_core", "cache_folder", "cached", "digest", "lint", "run_verilator", "tail"]
 
 HARNESS = Path(__file__).parent / "harness.cpp"
 WAIVERS = Path(__file__).parent / "waivers.vlt"
@@ -108,13 +108,13 @@ def build_core(verilog: str, *, name: str, assertions: bool = False,
 
 def _verilate(verilog: str, name: str, flags: tuple[str, ...], folder: Path) -> None:
     (folder / "core.v").write_text(verilog)
-    command = [
-        "verilator", "--cc", "--exe", "--build", "-j", "2", *flags,
+    arguments = [
+        "--cc", "--exe", "--build", "-j", "2", *flags,
         "--prefix", "Vcore", "--top-module", name, "--Mdir", "obj", "-o", "../libcore.so",
         "-CFLAGS", "-O3 -fPIC -DVL_USER_STOP -DVL_USER_FINISH -DVL_USER_FATAL",
         "-LDFLAGS", "-shared", "-MAKEFLAGS", MAKE_VARIABLES, str(WAIVERS), "core.v", str(HARNESS),
     ]
-    _run(command, folder)
+    run_verilator(arguments, folder)
     shutil.rmtree(folder / "obj")
 
 
@@ -128,13 +128,24 @@ def lint(verilog: str, *, name: str) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "core.v").write_text(verilog)
-        _run(["verilator", "--lint-only", "-Wall", "--top-module", name, str(WAIVERS), "core.v"],
-             Path(folder))
+        run_verilator(["--lint-only", "-Wall", "--top-module", name, str(WAIVERS), "core.v"],
+                      Path(folder))
 
 
-def _run(command: list[str], folder: Path) -> None:
-    result = subprocess.run(command, cwd=folder, env=environment(), stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, check=False)
+def run_verilator(arguments: list[str], folder: Path) -> None:
+    """Run Verilator in ``folder``.
+
+    Raises
+    ------
+    ToolError
+        It is missing or ends with an error; with the end of what it printed.
+    """
+    env = environment()
+    if "-MAKEFLAGS" in arguments:  # they say it all
+        env.pop("MAKEFLAGS", None)
+    result = subprocess.run(["verilator", *arguments], cwd=folder, env=env,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            check=False)
     if result.returncode:
         raise ToolError(f"Verilator must accept the text, not end with\n{tail(result.stdout)}")
 

@@ -1,6 +1,7 @@
-"""Commands as text: one per line, ``name field=value field=value,value``, fields at default left out.
+"""Commands as text: one per line, ``name field=value field=value,value``.
 
-Values are decimal or ``0x`` numbers or, where the field has them, names; ``#`` starts a comment.
+Fields at their default are left out. Values are decimal or ``0x`` numbers or, where the field has
+them, names; ``#`` starts a comment.
 ``wait0=3`` also means that the slot is used. What is no command reads ``raw`` and 128 digits.
 """
 

@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES
 
@@ -81,6 +80,7 @@ class Device(ABC):
 
     def close(self) -> None:
         """Let go of what the device holds; it may not be used afterwards."""
+        return
 
     def __enter__(self):
         return self

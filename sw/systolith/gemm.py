@@ -1,7 +1,6 @@
 """Matrix products on a device."""
 
 import numpy as np
-
 from systolith_hw.config import CoreConfig
 
 from .device import Device
@@ -15,6 +14,8 @@ def _signed(name: str, array: np.ndarray, zero_point: int | np.ndarray) -> tuple
         np.ndarray, int | np.ndarray]:
     """int8 operand and zero point; uint8 is shifted by 128."""
     array = np.asarray(array)
+    if isinstance(zero_point, np.integer):
+        zero_point = int(zero_point)
     if array.dtype == np.int8:
         return array, zero_point
     if array.dtype != np.uint8:

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES
 
 from .image import Image, Segment, Tensor
 from .layout import aligned, pack_parameters, pack_weights, split_weights
 from .program import Program
-from .schedule import Product, emit_product
-from .tiling import Tiling, choose_tiling
+from .schedule import emit_product
+from .tiling import Product, Tiling, choose_tiling
 
 __all__ = ["Linear", "compile_layers"]
 

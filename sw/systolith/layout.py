@@ -1,7 +1,6 @@
 """How matrices and parameters lie in system memory."""
 
 import numpy as np
-
 from systolith_hw.config import CoreConfig
 
 __all__ = ["aligned", "pack_parameters", "pack_weights", "split_weights"]

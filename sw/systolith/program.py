@@ -7,7 +7,15 @@ from typing import Any
 
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import (
-    COMMANDS, ONCE, ControlOp, ElementType, LoadMode, Memory, Opcode, VectorOp, jumps_of,
+    COMMANDS,
+    ONCE,
+    ControlOp,
+    ElementType,
+    LoadMode,
+    Memory,
+    Opcode,
+    VectorOp,
+    jumps_of,
 )
 
 __all__ = ["Program", "Slot"]

@@ -13,15 +13,49 @@ from dataclasses import dataclass
 
 from systolith_hw.config import CoreConfig
 
-__all__ = ["Tiling", "choose_tiling", "split_evenly"]
+__all__ = ["Product", "Tiling", "choose_tiling", "split_evenly"]
 
 MAX_DEPTH = 15          # a semaphore counts this far
 MAX_RUN_BYTES = 65535
 BUS_SHARE = 0.55        # of the bus, for weights in the resident scheme: aimed at
-MOST_BUS_SHARE = 0.75   # the same, accepted
+MOST_BUS_SHARE = 0.6    # the same, accepted
 HEAD_CHUNKS = 8         # chunks of K: the array starts after the first of them
 UNIT_BURST_BYTES = 64   # result bytes of a row that one store should write at once
 UNIT_CYCLES = 8192      # bus bytes x cycles of array work for each vector and store command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """One matrix product: sizes, places in memory, what becomes of the sums.
+
+    Parameters
+    ----------
+    m, n, k : int
+    a_address, a_pitch : int
+        Activations, row by row.
+    weights_address : int
+        As ``layout.pack_weights`` lays them out.
+    params_address : int or None
+        As ``layout.pack_parameters`` lays them out; None: no bias, and the result is int32.
+    out_address, out_pitch : int
+        Results, row by row.
+    requantised : bool
+        int8 results; otherwise int32.
+    zero_point : int
+    clamp : tuple of int
+    """
+    m: int
+    n: int
+    k: int
+    a_address: int
+    a_pitch: int
+    weights_address: int
+    params_address: int | None
+    out_address: int
+    out_pitch: int
+    requantised: bool
+    zero_point: int = 0
+    clamp: tuple[int, int] = (-128, 127)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,42 @@
+"""The command line: ``systolith``.
+
+The only place that may reach into hardware, simulation and boards; the latter two are imported by
+the commands that need them, when they are run.
+"""
+
+from importlib import metadata
+
+import click
+
+from .assembly import asm, disasm
+from .completion import completion
+from .demo import demo
+from .doctor import doctor
+from .gemm import gemm
+from .generate import generate
+from .group import Commands
+from .presets import presets
+
+__all__ = ["main"]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="""
+\b
+First steps:
+  systolith doctor                              is everything there?
+  systolith demo                                train, compile, run on the emitted Verilog
+  systolith generate --preset demo -o build/demo
+  systolith gemm -m 100 -n 70 -k 300 --device rtl
+  systolith COMMAND -h                          options and an example of every command
+""")
+@click.version_option(metadata.version("systolith"), prog_name="systolith")
+def main():
+    """Generate systolic neural-network accelerators, and run programs on them.
+
+    One configuration gives Verilog, compiler, bit-exact model and simulation that agree in every
+    byte.
+    """
+
+
+for command in (generate, presets, gemm, demo, asm, disasm, doctor, completion):
+    main.add_command(command)

@@ -6,7 +6,8 @@ import numpy as np
 
 __all__ = ["loop_offsets", "strides_of", "wrap"]
 
-ADDRESS_MASK = (1 << 32) - 1
+ADDRESS_MASK = (1 << 32) - 1  # of bytes
+ROW_MASK = (1 << 16) - 1      # of rows and lane groups
 
 
 def strides_of(counts: tuple[int, ...], jumps: tuple[int, ...]) -> list[int]:

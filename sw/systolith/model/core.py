@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Mapping
 
 import numpy as np
-
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES, ControlOp, ErrorCode, Opcode
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Generator
 from math import prod
 
 import numpy as np
-
 from systolith_hw.isa import ONCE, ElementType, ErrorCode, LoadMode, Memory, Opcode
 
 from ..errors import CoreError
-from .address import ADDRESS_MASK, loop_offsets, strides_of, wrap
+from .address import ROW_MASK, loop_offsets, strides_of, wrap
 from .arithmetic import matmul_int8, requantise
 from .state import CoreState
 from .validate import Fields
@@ -137,8 +136,8 @@ def execute(state: CoreState, index: int, fields: Fields) -> Engine:
     cuts = np.flatnonzero(cut)
 
     def scratchpad_rows(numbers: np.ndarray, base: int, ring: int, limit: int) -> np.ndarray:
-        numbers = wrap(numbers & ADDRESS_MASK, base, ring)
-        if numbers.max() >= limit:
+        numbers = wrap(numbers & ROW_MASK, base, ring)
+        if base > ROW_MASK or numbers.max() >= limit:
             raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
         return numbers
 
@@ -193,11 +192,11 @@ def vector(state: CoreState, index: int, fields: Fields) -> Engine:
 
     def work(t: int) -> None:
         source, result, param = (
-            (first + step[t]) & ADDRESS_MASK for first, step in zip(inner, outer, strict=True))
+            (first + step[t]) & ROW_MASK for first, step in zip(inner, outer, strict=True))
         source = wrap(source, fields["source_base"], fields["ring"][0])
         result = wrap(result, fields["result_base"], fields["ring"][2]) * lanes
-        if (source.max() >= len(acc_groups) or param.max() >= config.memory.par_rows
-                or (result % beat_bytes).any()
+        if (fields["source_base"] > ROW_MASK or source.max() >= len(acc_groups)
+                or param.max() >= config.memory.par_rows or (result % beat_bytes).any()
                 or result.max() + result_bytes > beats.size):
             raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
         records = state.par[param].reshape(len(param), lanes, 12)

@@ -1,7 +1,6 @@
 """Memories, semaphores and counters of the modelled core."""
 
 import numpy as np
-
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import ErrorCode, Memory
 

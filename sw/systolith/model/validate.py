@@ -5,8 +5,18 @@ from typing import Any
 
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import (
-    COMMANDS, COUNTS_BYTE, ONCE, PRIMARY_BYTE, ControlOp, ElementType, ErrorCode, LoadMode, Memory,
-    Opcode, VectorOp, WeightFormat,
+    COMMANDS,
+    COUNTS_BYTE,
+    ONCE,
+    PRIMARY_BYTE,
+    ControlOp,
+    ElementType,
+    ErrorCode,
+    LoadMode,
+    Memory,
+    Opcode,
+    VectorOp,
+    WeightFormat,
 )
 
 __all__ = ["Fields", "engine_loops", "prepare"]

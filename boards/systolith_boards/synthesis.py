@@ -1,0 +1,187 @@
+"""Area of an emitted core, by block, and its clock, from Yosys and nextpnr.
+
+``python -m systolith_boards.synthesis --preset tiny --family ice40`` prints a table.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from systolith_hw.config import PRESETS, CoreConfig
+from systolith_hw.core import Core
+from systolith_hw.emit import emit_verilog
+
+__all__ = ["FAMILIES", "Family", "area_by_block", "cells", "clock", "summary"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A chip family: how Yosys synthesises for it and how its cells add up."""
+    synth: str
+    groups: Mapping[str, tuple[str, ...]]
+    nextpnr: tuple[str, ...] = ()
+
+
+_LUT_XILINX = tuple(f"LUT{i}" for i in range(1, 7))
+
+FAMILIES = {
+    "ice40": Family(
+        synth="synth_ice40 -dsp", nextpnr=("nextpnr-ice40", "--up5k", "--package", "sg48"),
+        groups={"LUT": ("SB_LUT4",), "carry": ("SB_CARRY",),
+                "FF": ("SB_DFF", "SB_DFFE", "SB_DFFESR", "SB_DFFESS", "SB_DFFSR", "SB_DFFSS"),
+                "DSP": ("SB_MAC16",), "RAM": ("SB_RAM40_4K",)}),
+    "ecp5": Family(
+        synth="synth_ecp5", nextpnr=("nextpnr-ecp5", "--85k", "--speed", "6"),
+        groups={"LUT": ("LUT4",), "carry": ("CCU2C",), "FF": ("TRELLIS_FF",),
+                "DSP": ("MULT18X18D",), "RAM": ("DP16KD",), "LUT RAM": ("TRELLIS_DPR16X4",)}),
+    "xilinx": Family(
+        synth="synth_xilinx -flatten",
+        groups={"LUT": _LUT_XILINX, "carry": ("CARRY4",),
+                "FF": ("FDRE", "FDSE", "FDCE", "FDPE"), "DSP": ("DSP48E1",),
+                "RAM": ("RAMB18E1", "RAMB36E1")}),
+}
+
+
+def _run(tool: str, arguments: list[str], directory: Path) -> str:
+    """Run a YoWASP tool in ``directory``; its output, or ``RuntimeError`` with the end of it."""
+    module = "yowasp_" + tool.replace("-", "_")
+    result = subprocess.run(
+        [sys.executable, "-c", (f"import sys, {module}; sys.exit({module}."
+         f"run_{tool.replace('-', '_')}(sys.argv[1:]))"), *arguments],
+        cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    output = result.stdout + result.stderr
+    if result.returncode:
+        raise RuntimeError(f"{tool} must succeed, not end with code {result.returncode}: "
+                           f"{output[-2000:]}")
+    return output
+
+
+def cells(verilog: str, *, top: str, family: str, flatten: bool = True,
+          directory: Path | None = None) -> dict[str, Counter[str]]:
+    """Cells of each module after synthesis.
+
+    Parameters
+    ----------
+    verilog : str
+        Text of the design.
+    top : str
+        Its top module.
+    family : str
+        One of ``FAMILIES``.
+    flatten : bool
+        Whether the hierarchy is dissolved, which lets Yosys optimise across it; the top is the
+        only module then.
+    directory : Path or None
+        Where to leave ``<top>.json`` for nextpnr.
+
+    Raises
+    ------
+    ValueError
+        Unknown family.
+    RuntimeError
+        Yosys failed.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {family!r}")
+    with tempfile.TemporaryDirectory() as scratch:
+        where = directory or Path(scratch)
+        (where / f"{top}.v").write_text(verilog)
+        synth = FAMILIES[family].synth
+        if not flatten:
+            synth = synth.replace(" -flatten", "") + ("" if family == "xilinx" else " -noflatten")
+        script = (f"read_verilog {top}.v; {synth} -top {top}; write_json {top}.json; "
+                  f"tee -q -o {top}.stat.json stat -json")
+        _run("yosys", ["-q", "-p", script], where)
+        modules = json.loads((where / f"{top}.stat.json").read_text())["modules"]
+    return {name.removeprefix("\\"): Counter(module["num_cells_by_type"])
+            for name, module in modules.items()}
+
+
+def summary(count: Mapping[str, int], family: str) -> dict[str, int]:
+    """Cells added up by what they are: LUT, carry, FF, DSP, RAM."""
+    return {group: sum(count.get(cell, 0) for cell in members)
+            for group, members in FAMILIES[family].groups.items()}
+
+
+def area_by_block(modules: Mapping[str, Counter[str]], *, top: str) -> dict[str, Counter[str]]:
+    """Cells of each part of the core, with all that is below it; ``(top)`` is the glue."""
+    def below(name: str) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for cell, count in modules[name].items():
+            if cell in modules:
+                for inner, inner_count in below(cell).items():
+                    total[inner] += count * inner_count
+            else:
+                total[cell] += count
+        return total
+
+    blocks: dict[str, Counter[str]] = {}
+    for cell in modules[top]:
+        if cell in modules:
+            name = cell.split(".")[-1].removeprefix(f"{top}_")
+            blocks[name] = below(cell)
+    blocks["(top)"] = Counter({cell: count for cell, count in modules[top].items()
+                               if cell not in modules})
+    return blocks
+
+
+def clock(directory: Path, *, top: str, family: str, seed: int, frequency: float) -> float:
+    """Highest clock in MHz after place and route of ``<top>.json``, pins left unconstrained.
+
+    Raises
+    ------
+    RuntimeError
+        nextpnr failed, for instance because the design does not fit.
+    """
+    tool, *options = FAMILIES[family].nextpnr
+    output = _run(tool, [*options, "--json", f"{top}.json", "--freq", str(frequency), "--seed",
+                         str(seed), "--timing-allow-fail"], directory)
+    found = re.findall(r"Max frequency for clock[^:]*: ([\d.]+) MHz", output)
+    return float(found[-1])
+
+
+@click.command()
+@click.option("--preset", type=click.Choice(list(PRESETS)), required=True)
+@click.option("--set", "assignments", multiple=True, metavar="SECTION.FIELD=VALUE")
+@click.option("--family", type=click.Choice(list(FAMILIES)), required=True)
+@click.option("--seed", "seeds", type=int, multiple=True, help="Place and route with this seed.")
+@click.option("--frequency", default=100.0, show_default=True, help="Target in MHz.")
+def main(preset: str, assignments: tuple[str, ...], family: str, seeds: tuple[int, ...],
+         frequency: float) -> None:
+    """Synthesise a whole core and print its area by block."""
+    config = CoreConfig.preset(preset).overridden(list(assignments))
+    verilog = emit_verilog(Core(config), name=config.name)
+    console = Console()
+    with tempfile.TemporaryDirectory() as scratch, console.status("synthesising by block"):
+        blocks = area_by_block(cells(verilog, top=config.name, family=family, flatten=False),
+                               top=config.name)
+        whole = cells(verilog, top=config.name, family=family, directory=Path(scratch))
+        table = Table(title=f"{preset}, {FAMILIES[family].synth}")
+        table.add_column("block")
+        for group in FAMILIES[family].groups:
+            table.add_column(group, justify="right")
+        rows = [(name, summary(count, family)) for name, count in blocks.items()]
+        for name, row in sorted(rows, key=lambda item: -item[1]["LUT"]):
+            table.add_row(name, *map(str, row.values()))
+        table.add_section()
+        table.add_row("whole, flattened", *map(str, summary(whole[config.name], family).values()))
+    console.print(table)
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as scratch, console.status("placing and routing"):
+            cells(verilog, top=config.name, family=family, directory=Path(scratch))
+            mhz = clock(Path(scratch), top=config.name, family=family, seed=seed,
+                        frequency=frequency)
+        console.print(f"seed {seed}: {mhz:.1f} MHz")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The address generator against its formula: all depths, stalls, and restarts without a gap."""
+
+import itertools
+import random
+
+import pytest
+from systolith_hw.affine import AffineWalker
+from systolith_hw.isa import jumps_of
+
+from .simulate import simulate
+from .streams import plain
+
+WIDTHS = (16, 32)
+
+
+def random_walk(rng, loops, most=60):
+    """Counts, many of them 1, and base and strides, also negative, of each stream."""
+    counts = [1] * loops
+    for loop in rng.sample(range(loops), loops):
+        product = 1
+        for count in counts:
+            product *= count
+        counts[loop] = rng.choice([1, 1, 2, 3, rng.randrange(1, 8)])
+        if product * counts[loop] > most:
+            counts[loop] = 1
+    return {"counts": counts,
+            "bases": [rng.randrange(1 << bits) for bits in WIDTHS],
+            "strides": [[rng.randrange(-3000, 3000) for _ in range(loops)] for _ in WIDTHS]}
+
+
+def expected(walk):
+    """Every element by the formula ``base + sum(index[l] * stride[l])``."""
+    counts = walk["counts"]
+    elements = []
+    for outer_first in itertools.product(*(range(count) for count in reversed(counts))):
+        index = outer_first[::-1]
+        elements.append({
+            "address": {f"s{i}": (base + sum(a * b for a, b in zip(index, strides, strict=True)))
+                        % (1 << bits)
+                        for i, (bits, base, strides) in enumerate(
+                            zip(WIDTHS, walk["bases"], walk["strides"], strict=True))},
+            "first": sum((i == 0) << loop for loop, i in enumerate(index)),
+            "last": sum((i == counts[loop] - 1) << loop for loop, i in enumerate(index)),
+        })
+    return elements
+
+
+def configure(ctx, dut, walk):
+    for loop, count in enumerate(walk["counts"]):
+        ctx.set(dut.count[loop], count)
+    for i, bits in enumerate(WIDTHS):
+        ctx.set(getattr(dut, f"base{i}"), walk["bases"][i])
+        jumps = jumps_of(walk["counts"], walk["strides"][i])
+        for loop, jump in enumerate(jumps):
+            ctx.set(getattr(dut, f"jump{i}")[loop], jump % (1 << bits))
+
+
+def run(dut, walks, rng, stall):
+    """Walk them one after the other; elements and the cycle each was taken in."""
+    taken = []
+    starts = []
+
+    async def bench(ctx):
+        pending = list(walks)
+        total = sum(len(expected(walk)) for walk in walks)
+        cycle = 0
+        while len(taken) < total:
+            start = bool(pending) and ctx.get(dut.idle)
+            ctx.set(dut.start, start)
+            if start:
+                starts.append(cycle)
+                configure(ctx, dut, pending.pop(0))
+            ready = rng.random() >= stall
+            ctx.set(dut.o.ready, ready)
+            *_, valid, element = await ctx.tick().sample(dut.o.valid, dut.o.payload)
+            if valid and ready:
+                taken.append((cycle, plain(element)))
+            cycle += 1
+        ctx.set(dut.start, 0)
+        for _ in range(4):
+            *_, valid = await ctx.tick().sample(dut.o.valid)
+            assert not valid
+
+    simulate(dut, bench, cycles=20 * sum(len(expected(walk)) + 5 for walk in walks))
+    return taken, starts
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+@pytest.mark.parametrize("loops", [1, 2, 3, 4, 5, 6])
+def test_walks_the_formula_through_restarts_and_stalls(loops, stall):
+    rng = random.Random(f"{loops} {stall}")
+    dut = AffineWalker(loops=loops, streams=WIDTHS)
+    walks = [random_walk(rng, loops) for _ in range(8)]
+    walks += [{**random_walk(rng, loops), "counts": [1] * loops} for _ in range(3)]
+    taken, _ = run(dut, walks, rng, stall)
+    assert [element for _, element in taken] == [e for walk in walks for e in expected(walk)]
+
+
+def test_gives_an_element_every_cycle_from_the_second_after_start():
+    rng = random.Random(0)
+    dut = AffineWalker(loops=3, streams=WIDTHS)
+    walks = [{**random_walk(rng, 3), "counts": counts} for counts in ([3, 1, 4], [1, 2, 2])]
+    taken, starts = run(dut, walks, rng, 0)
+    cycles = [cycle for cycle, _ in taken]
+    assert cycles == [starts[0] + 2 + i for i in range(12)] + [starts[1] + 2 + i for i in range(4)]
+    assert starts[1] == starts[0] + 13, "idle comes back as the last element moves to the output"
+
+
+def test_a_count_of_65535_does_not_end_early():
+    dut = AffineWalker(loops=2, streams=WIDTHS)
+    walk = {"counts": [1, 65535], "bases": [5, 7], "strides": [[0, 1], [0, 3]]}
+    elements = []
+
+    async def bench(ctx):
+        configure(ctx, dut, walk)
+        ctx.set(dut.o.ready, 1)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        for _ in range(300):
+            *_, valid, element = await ctx.tick().sample(dut.o.valid, dut.o.payload)
+            if valid:
+                elements.append(plain(element))
+
+    simulate(dut, bench)
+    assert len(elements) == 299
+    assert {element["last"] for element in elements} == {0b01}
+    assert [e["address"]["s1"] for e in elements] == [7 + 3 * i for i in range(299)]
+
+
+def test_walks_without_address_streams():
+    dut = AffineWalker(loops=2, streams=())
+    flags = []
+
+    async def bench(ctx):
+        ctx.set(dut.count[0], 2)
+        ctx.set(dut.count[1], 3)
+        ctx.set(dut.o.ready, 1)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        for _ in range(10):
+            *_, valid, first, last = await ctx.tick().sample(
+                dut.o.valid, dut.o.payload.first, dut.o.payload.last)
+            if valid:
+                flags.append((first, last))
+
+    simulate(dut, bench)
+    assert flags == [(0b11, 0b00), (0b10, 0b01), (0b01, 0b00), (0b00, 0b01), (0b01, 0b10),
+                     (0b00, 0b11)]

@@ -1,0 +1,131 @@
+"""Products that others computed, as cases that run on any device.
+
+A case is an object with ``name``, ``tolerance`` and ``run(device) -> (result, expected)``.
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from systolith import Device, gemm, quantise_multiplier
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FULLY_CONNECTED = ("fully_connected_mve_1", "fully_connected_null_bias_0", "fully_connected_w_zp",
+                   "fc_per_ch")
+BATCH_MATMUL = tuple(f"batch_matmul_{number}_s8" for number in range(1, 6))
+CMSIS_NN = FULLY_CONNECTED + BATCH_MATMUL
+
+MATMUL_INTEGER = ("test_matmulinteger",)
+QLINEAR_MATMUL = tuple(f"test_qlinearmatmul_{rank}_{dtype}_{scale}" for rank in ("2D", "3D")
+                       for dtype in ("uint8", "int8") for scale in ("float16", "float32"))
+ONNX = MATMUL_INTEGER + QLINEAR_MATMUL
+
+
+@dataclass(frozen=True)
+class Case:
+    """A product with its expected result; ``tolerance`` is the largest difference."""
+    name: str
+    tolerance: int
+    run: Callable[[Device], tuple[np.ndarray, np.ndarray]]
+
+
+def models_path() -> Path:
+    """Where models and vectors lie; need not exist."""
+    return Path(os.environ.get("SYSTOLITH_MODELS", ROOT.parent / "shared" / "models"))
+
+
+def cmsis_nn(name: str) -> Case:
+    """The CMSIS-NN case called ``name``; must be equal bit for bit.
+
+    Raises
+    ------
+    FileNotFoundError
+        The vectors are not there.
+    """
+    with np.load(models_path() / "cmsis_nn" / f"{name}.npz") as data:
+        arrays = {key: data[key] for key in data.files}
+    config = json.loads(str(arrays.pop("config")))
+    build = _fully_connected if name in FULLY_CONNECTED else _batch_matmul
+    return Case(name, 0, build(config, arrays))
+
+
+def _fully_connected(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:
+    depth, channels = config["ACCUMULATION_DEPTH"], config["OUT_CH"]
+    expected = arrays.get("output_ref", arrays.get("output"))
+    bias = arrays.get("biases", arrays.get("bias"))
+    multiplier = arrays.get("output_multiplier", config.get("OUTPUT_MULTIPLIER"))
+    shift = arrays.get("output_shift", config.get("OUTPUT_SHIFT"))
+
+    def run(device: Device) -> tuple[np.ndarray, np.ndarray]:
+        result = gemm(
+            arrays["input"].reshape(-1, depth), arrays["weights"].reshape(channels, depth).T,
+            bias, device=device, multiplier=multiplier, shift=shift,
+            a_zero_point=-config["INPUT_OFFSET"], b_zero_point=-config.get("FILTER_OFFSET", 0),
+            zero_point=config["OUTPUT_OFFSET"],
+            clamp=(config["OUT_ACTIVATION_MIN"], config["OUT_ACTIVATION_MAX"]))
+        return result, expected.reshape(-1, channels)
+    return run
+
+
+def _batch_matmul(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:
+    sides = []
+    for side, adjoint in (("LHS", "ADJ_X"), ("RHS", "ADJ_Y")):
+        shape = [config[f"{side}_{axis}"] for axis in ("BATCH", "HEIGHT", "ROWS", "COLS")]
+        operand = arrays[f"{side.lower()}_input_tensor"].reshape(shape)
+        sides.append(operand.swapaxes(2, 3) if config[adjoint] else operand)
+    shape = [config[f"OUTPUT_{axis}"] for axis in ("BATCH", "HEIGHT", "ROWS", "COLS")]
+    lhs, rhs = (np.broadcast_to(side, (*shape[:2], *side.shape[2:])) for side in sides)
+
+    def run(device: Device) -> tuple[np.ndarray, np.ndarray]:
+        result = np.empty(shape, np.int8)
+        for batch in np.ndindex(*shape[:2]):
+            result[batch] = gemm(
+                lhs[batch], rhs[batch], device=device, multiplier=config["OUTPUT_MULTIPLIER"],
+                shift=config["OUTPUT_SHIFT"], a_zero_point=-config["LHS_OFFSET"],
+                b_zero_point=-config["RHS_OFFSET"], zero_point=config["OUTPUT_OFFSET"],
+                clamp=(config["ACTIVATION_MIN"], config["ACTIVATION_MAX"]))
+        return result, arrays["output"].reshape(shape)
+    return run
+
+
+def onnx_case(name: str) -> Case:
+    """The ONNX node test called ``name``, computed by the core's own products.
+
+    MatMulInteger must be equal. QLinearMatMul rounds once, half to even, in floating point and the
+    core twice in integers, so that one step of difference is allowed; these cases have none.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.loader import load_node_model_tests
+        case = next(case for case in load_node_model_tests() if case.name == name)
+    inputs, (expected,) = case.data_sets[0]
+    run = _matmul_integer if name in MATMUL_INTEGER else _qlinear_matmul
+    return Case(name, 0, lambda device: (run(device, *inputs), expected))
+
+
+def _matmul_integer(device: Device, a: np.ndarray, b: np.ndarray, a_zero: np.ndarray,
+                    b_zero: np.ndarray) -> np.ndarray:
+    return gemm(a, b, device=device, a_zero_point=a_zero.item(), b_zero_point=b_zero.item())
+
+
+def _qlinear_matmul(device: Device, a: np.ndarray, a_scale: np.ndarray, a_zero: np.ndarray,
+                    b: np.ndarray, b_scale: np.ndarray, b_zero: np.ndarray, y_scale: np.ndarray,
+                    y_zero: np.ndarray) -> np.ndarray:
+    scale = float(a_scale.item()) * float(b_scale.item()) / float(y_scale.item())
+    multiplier, shift = quantise_multiplier(scale)
+    offset = 128 if y_zero.dtype == np.uint8 else 0   # int8 results, shifted back afterwards
+    batches = a.shape[:-2]
+    result = np.empty((*batches, a.shape[-2], b.shape[-1]), y_zero.dtype)
+    for batch in np.ndindex(*batches):
+        y = gemm(a[batch], b[batch], device=device, multiplier=multiplier, shift=shift,
+                 a_zero_point=a_zero.item(), b_zero_point=b_zero.item(),
+                 zero_point=y_zero.item() - offset)
+        result[batch] = (y.astype(np.int16) + offset).astype(y_zero.dtype)
+    return result
