@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from systolith import Device, gemm, quantise_multiplier
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def run_bench(component: wiring.Component, *, name: str, test_module: str | Path
     verilog = emit_verilog(component, name=name, assertions=True)
     flags = [*_FLAGS, *(["--trace-vcd"] if trace else [])]
     key = digest(verilog, name, WAIVERS.read_bytes(), verilator_version(), " ".join(flags),
-                 MAKE_VARIABLES, str(config.libs_dir))
+                 MAKE_VARIABLES, metadata.version("cocotb"), str(config.libs_dir))
     runner = get_runner("verilator")
     with cached("benches", key) as (folder, building), _environment([]):
         if building is not None:

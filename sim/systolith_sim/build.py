@@ -111,7 +111,7 @@ def _verilate(verilog: str, name: str, flags: tuple[str, ...], folder: Path) -> 
     arguments = [
         "--cc", "--exe", "--build", "-j", "2", *flags,
         "--prefix", "Vcore", "--top-module", name, "--Mdir", "obj", "-o", "../libcore.so",
-        "-CFLAGS", "-O3 -fPIC -DVL_USER_STOP -DVL_USER_FINISH -DVL_USER_FATAL",
+        "-CFLAGS", "-fPIC -DVL_USER_STOP -DVL_USER_FINISH -DVL_USER_FATAL",
         "-LDFLAGS", "-shared", "-MAKEFLAGS", MAKE_VARIABLES, str(WAIVERS), "core.v", str(HARNESS),
     ]
     run_verilator(arguments, folder)

@@ -90,6 +90,19 @@ class Chain(wiring.Component):
         return m
 
 
+class Slicer(wiring.Component):
+    """Passes parts of a signal down, which Amaranth gives a port without a name."""
+    a: In(8)
+    y: Out(8)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.ram = ram = Ram(depth=4, width=8)
+        m.d.comb += [ram.write_addr.eq(self.a[:2]), ram.read_addr.eq(self.a[2:4]),
+                     self.y.eq(ram.read_data)]
+        return m
+
+
 def chain(**options):
     return emit_verilog(Chain(steps=(1, 1, 2, 1)), name="top", **options)
 
@@ -113,6 +126,13 @@ def test_plain_text_has_no_initial_values_and_no_assertions():
     for word in ("assert", "$write", "$display", "initial", "always @*", "always_"):
         assert word not in text
     assert not re.search(r"^\s*reg\b.*=", text, re.M)
+
+
+def test_unnamed_ports_are_numbered_within_their_module():
+    text = emit_verilog(Slicer(), name="top")
+    assert "port$" not in text
+    assert "    .port_1(a[3:0]),\n" in text
+    assert "    .write_addr(port_1[1:0]),\n" in text
 
 
 def test_registers_reset_to_their_initial_value():

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
@@ -63,6 +65,15 @@ def test_the_text_of_the_core_is_plain(config, verilog):
     for word in ("assert", "$write", "$display", "initial", "always @*"):
         assert word not in verilog
     assert all(name.startswith(config.name) for name in module_names(verilog))
+
+
+def test_the_text_of_the_core_does_not_depend_on_the_hash_seed(config, verilog):
+    script = ("import sys; from systolith_hw.config import CoreConfig; "
+              "from systolith_hw.core import Core; from systolith_hw.emit import emit_verilog; "
+              "sys.stdout.write(emit_verilog(Core(CoreConfig.preset('tiny')), name='tiny'))")
+    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True,
+                            text=True, env={**os.environ, "PYTHONHASHSEED": "12345"})
+    assert result.stdout == verilog
 
 
 def test_c_code_encodes_commands_as_the_assembler_does(config, tmp_path):

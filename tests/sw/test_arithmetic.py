@@ -5,7 +5,6 @@ import random
 import numpy as np
 import pytest
 from rounding import rounding_two_step
-
 from systolith.model import requantise
 from systolith.model.arithmetic import matmul_int8
 

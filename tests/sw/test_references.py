@@ -5,9 +5,8 @@ import os
 import numpy as np
 import pytest
 import references
-from systolith_hw.config import PRESETS
-
 from systolith import open_device
+from systolith_hw.config import PRESETS
 
 DEVICES = ("model",)
 HAVE_VECTORS = (references.models_path() / "cmsis_nn").is_dir()

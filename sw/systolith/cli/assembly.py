@@ -1,12 +1,13 @@
 """``systolith asm`` and ``systolith disasm``."""
 
+import sys
 from pathlib import Path
 
 import click
 
 from ..assembly import assemble, disassemble
 from ..image import Image
-from .output import write_files
+from .output import write_file
 
 __all__ = ["asm", "disasm"]
 
@@ -15,16 +16,15 @@ MAGIC = b"SLITH"
 
 def _read(file: str) -> bytes:
     if file == "-":
-        return click.get_binary_stream("stdin").read()
+        return sys.stdin.buffer.read()
     return Path(file).read_bytes()
 
 
 def _write(output: str | None, data: bytes) -> None:
     if output is None or output == "-":
-        click.get_binary_stream("stdout").write(data)
+        click.echo(data, nl=False)
     else:
-        path = Path(output)
-        write_files(path.parent, {path.name: data})
+        write_file(Path(output), data)
 
 
 @click.command(epilog="""
@@ -46,12 +46,12 @@ def asm(file: str, output: str | None):
         records = assemble(text)
     except ValueError as error:
         raise ValueError(f"{file}, {error}") from None
-    if output is None and click.get_text_stream("stdout").isatty():
+    if output is None and sys.stdout.isatty():
         raise ValueError("output must be given where stdout is a terminal, not left out")
     _write(output, records)
 
 
-@click.command(epilog="""
+@click.command(short_help="Turn commands, or the program of an image, into text.", epilog="""
 \b
 Example:
   systolith disasm build/demo/digits.slith

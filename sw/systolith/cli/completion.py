@@ -8,7 +8,7 @@ __all__ = ["completion"]
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(epilog="""
+@click.command(short_help="Print what makes a shell complete commands.", epilog="""
 \b
 Example:
   systolith completion bash >> ~/.bashrc

@@ -12,12 +12,19 @@ from typing import Any, TypeVar
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
-from rich.progress import TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Steps", "print_facts", "print_json", "print_table", "write_files"]
+__all__ = ["Steps", "print_facts", "print_json", "print_table", "write_file", "write_files"]
 
 Result = TypeVar("Result")
 
@@ -157,6 +164,13 @@ def write_files(folder: Path, texts: Mapping[str, str | bytes]) -> list[Path]:
         for temporary, _ in waiting:
             os.unlink(temporary)
     return [folder / name for name in texts]
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write one file as ``write_files`` does, into a folder that exists."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(2, "no such folder", str(path.parent))
+    write_files(path.parent, {path.name: content})
 
 
 def _umask() -> int:

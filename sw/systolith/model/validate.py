@@ -23,6 +23,8 @@ __all__ = ["Fields", "engine_loops", "prepare"]
 
 Fields = Mapping[str, Any]
 
+COUNT_SLOTS = 6  # 16-bit slots that a parameter register can replace
+
 _RESERVED_FIELDS = {
     opcode: tuple(f for f in command.fields if "reserved, 0" in f.text.lower())
     for opcode, command in COMMANDS.items()
@@ -92,7 +94,8 @@ def prepare(record: bytes, config: CoreConfig,
     if record[0] not in COMMANDS:
         return ErrorCode.BAD_OPCODE, Opcode.CONTROL, {}
     opcode = Opcode(record[0])
-    if max(record[3] & 15, record[3] >> 4) >= config.control.params:
+    if (max(record[3] & 15, record[3] >> 4) >= config.control.params
+            or record[10] & 15 >= COUNT_SLOTS):
         return ErrorCode.BAD_FIELD, opcode, {}
     word = int.from_bytes(substitute(record, registers), "little")
     fields = decode(word, opcode)
