@@ -297,6 +297,10 @@ struct Core {
     void reset() {
         top->rst = 1;
         top->m_axi_rvalid = top->m_axi_bvalid = 0;
+        top->m_axi_arready = top->m_axi_awready = top->m_axi_wready = 0;
+        // Inputs start at random where registers do.
+        top->s_axil_awvalid = top->s_axil_wvalid = top->s_axil_bready = 0;
+        top->s_axil_arvalid = top->s_axil_rready = 0;
         for (auto& queue : reads) queue.count = 0;
         writes.count = responses.count = beats.count = last_flags.count = 0;
         unmatched = matched = 0;

@@ -2,9 +2,10 @@
 
 import pytest
 from amaranth.lib.wiring import In
+from systolith_hw.config import CoreConfig
 from systolith_hw.element import sum_bits
 from systolith_sim.bench import run_bench
-from systolith_sim.benches.tops import ELEMENT_ROWS, SHAPES, Shapes
+from systolith_sim.benches.tops import ELEMENT_ROWS, SHAPES, Dma, Shapes
 
 
 def run_shape(part, bench, **parameters):
@@ -27,3 +28,24 @@ def test_processing_element(row):
 def test_array(rows, cols):
     assert run_shape(f"array_{rows}x{cols}", "array", seed=rows + 100 * cols, rows=rows,
                      cols=cols, sum_bits=sum_bits(rows)) == 2
+
+
+MEMORY = {"act_rows": 64, "act_banks": 2, "wgt_rows": 64, "acc_rows": 16, "par_rows": 16}
+DMA = {
+    "row_equals_word": {"memory": MEMORY, "vector": {"lanes": 4}},
+    "row_of_four_words": {"array": {"rows": 16, "cols": 5}, "memory": MEMORY,
+                          "bus": {"data_bits": 32, "max_burst": 256, "read_words": 256},
+                          "vector": {"lanes": 1}},
+    "word_of_four_rows": {"array": {"rows": 3, "cols": 5}, "memory": MEMORY,
+                          "bus": {"data_bits": 128, "max_burst": 2, "read_words": 4,
+                                  "write_bursts": 2},
+                          "vector": {"lanes": 2}, "control": {"load_loops": 2}},
+}
+
+
+@pytest.mark.parametrize("name", DMA)
+@pytest.mark.parametrize("pause", [0.0, 0.4])
+def test_dma(name, pause):
+    config = CoreConfig.from_dict(DMA[name])
+    assert run_bench(Dma(config=config), name="dma", test_module="systolith_sim.benches.dma",
+                     parameters={"config": DMA[name], "pause": pause, "seed": 1}) == 3

@@ -20,7 +20,10 @@ from .presets import presets
 __all__ = ["main"]
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="""
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group("systolith", cls=Commands, context_settings=SETTINGS, epilog="""
 \b
 First steps:
   systolith doctor                              is everything there?

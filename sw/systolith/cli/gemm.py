@@ -14,7 +14,7 @@ from ..gemm import plan_gemm
 from ..image import Image
 from ..quantise import quantise_multiplier
 from .options import check_count, config_options, configuration, json_option
-from .output import Steps, print_facts, print_json, write_file
+from .output import Steps, check_folder, print_facts, print_json, write_file
 from .reference import expected_product, requantised
 
 __all__ = ["compare_memories", "cycles_text", "gemm", "memory_for", "speed"]
@@ -143,7 +143,7 @@ def _compile(operands: Operands, config: CoreConfig) -> tuple[Image, np.ndarray]
     if memory_for(image) > limit:
         raise ValueError(f"operands and results must fit the {limit} bytes that "
                          f"bus.addr_bits={config.bus.addr_bits} can address, "
-                         f"not take {memory_for(image)!r}")
+                         f"not {memory_for(image)!r}")
     return image, a
 
 
@@ -198,6 +198,8 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
         raise ValueError(f"device must be one of rtl, model, not {device_name!r}")
     if trace is not None and device_name != "rtl":
         raise ValueError(f"trace must be given with device rtl, not with {device_name!r}")
+    if output is not None:
+        check_folder(Path(output))
     operands = _operands({"a": file_a, "b": file_b, "bias": file_bias}, {"m": m, "n": n, "k": k},
                          seed=seed, int32=int32, scale=scale, clamp=clamp)
     image, a = _compile(operands, config)

@@ -152,8 +152,8 @@ def manual() -> str:
         example = EXAMPLES[opcode]
         assemble(example.program)
         lines += [f"## {command.name} (opcode {int(opcode)})", "", command.text, "",
-                  *_fields(command.body), f"Example. {example.text}", "", "```", example.program, "```",
-                  ""]
+                  *_fields(command.body), f"Example. {example.text}", "",
+                  "```", example.program, "```", ""]
     lines += ["## Named values", "", "| type | values |", "| --- | --- |"]
     for values in ENUMS:
         names = ", ".join(f"{int(v)} `{v.name.lower()}`" for v in values)
@@ -165,7 +165,7 @@ def manual() -> str:
     lines += ["", "## Registers", "", "All are 32 bits wide, in a page of 4 KiB (AXI4-Lite).", "",
               *_registers([r for r in REGISTERS.values() if r not in counters])]
     lines += ["## Counters", "",
-              "Set to 0 by a start. A core with `control.counters = false` has the first five only.",
+              "Set to 0 by a start. A core with `control.counters = false` has the first five.",
               "", *_registers(list(COUNTERS.values()))]
     return "\n".join(lines)
 

@@ -24,7 +24,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Steps", "print_facts", "print_json", "print_table", "write_file", "write_files"]
+__all__ = ["Steps", "check_folder", "print_facts", "print_json", "print_table", "write_file",
+           "write_files"]
 
 Result = TypeVar("Result")
 
@@ -166,10 +167,15 @@ def write_files(folder: Path, texts: Mapping[str, str | bytes]) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write one file as ``write_files`` does, into a folder that exists."""
+def check_folder(path: Path) -> None:
+    """Raise ``FileNotFoundError`` where ``path`` lies in no folder."""
     if not path.parent.is_dir():
         raise FileNotFoundError(2, "no such folder", str(path.parent))
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write one file as ``write_files`` does, into a folder that exists."""
+    check_folder(path)
     write_files(path.parent, {path.name: content})
 
 
