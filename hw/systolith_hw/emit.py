@@ -101,6 +101,22 @@ def _rename_ports(text: str, names: dict[str, str]) -> str:
     return re.sub(r"\\(port\$\S+)", lambda match: f"\\{names.get(match[1], match[1])}", text)
 
 
+_SELECTION = re.compile(
+    r"  function \[(?P<high>\d+):0\] (?P<name>\S+);\n(?P<inputs>(?:    input [^\n]*;\n)+)"
+    r"    \(\* parallel_case \*\)\n    casez \(s\)\n(?P<cases>.*?)    endcase\n", re.S)
+
+
+def _as_gates(selection: re.Match[str]) -> str:
+    """A one-hot selection as ands and ors; Yosys writes a casez whose branches overlap."""
+    width = int(selection["high"]) + 1
+    parts = re.findall(r"= (b\[\d+:\d+\]);", selection["cases"])
+    terms = [f"({{{width}{{s[{i}]}}}} & {part})" for i, part in enumerate(parts)]
+    terms.append(f"({{{width}{{~|s}}}} & a)")
+    total = "\n      | ".join(terms)
+    return (f"  function [{width - 1}:0] {selection['name']};\n{selection['inputs']}"
+            f"    {selection['name']} = {total};\n")
+
+
 def _to_verilog(rtlil_text: str) -> str:
     """Run the Yosys that Amaranth brings; a Yosys on PATH would make the text depend on it.
 
@@ -124,4 +140,5 @@ def _to_verilog(rtlil_text: str) -> str:
         raise RuntimeError(f"Yosys must accept what Amaranth wrote, not end with "
                            f"{result.stderr.strip()!r}")
     text = re.sub(r"\A/\*.*?\*/\s*", "", result.stdout, flags=re.S)
+    text = _SELECTION.sub(_as_gates, text)
     return text.replace('$write("', '$display("')  # messages of checks, a line each

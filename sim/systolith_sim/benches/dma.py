@@ -218,6 +218,8 @@ async def every_offset_and_length_around_4_kb(dut):
 @tb.bench(cycles=4000)
 async def an_address_outside_is_reported_and_not_used(dut):
     """Memory beyond the window, scratchpad rows beyond the last."""
+    bench = Bench(dut)
+    await bench.start()
     for opcode, values, code in (
             (Opcode.LOAD, {"memory_base": SIZE - 3, "run_bytes": 4, "row_bytes": 4},
              ErrorCode.MEMORY_ADDRESS),
@@ -225,8 +227,6 @@ async def an_address_outside_is_reported_and_not_used(dut):
              ErrorCode.MEMORY_ADDRESS),
             (Opcode.LOAD, {"pad_base": 1 << 20}, ErrorCode.SCRATCHPAD_ADDRESS),
             (Opcode.STORE, {"pad_base": 1 << 20}, ErrorCode.SCRATCHPAD_ADDRESS)):
-        bench = Bench(dut)
-        await bench.start()
         name = opcode.name.lower()
         record = COMMANDS[opcode].encode({**values, "index": 7})
         sending = cocotb.start_soon(bench.drivers[name].send([int.from_bytes(record, "little")]))
@@ -237,4 +237,9 @@ async def an_address_outside_is_reported_and_not_used(dut):
         assert (error >> 1 & 15, error >> 5) == (code, 7)
         assert bench.rules.reads == bench.rules.writes == 0
         sending.cancel()
-        return
+        getattr(dut, f"{name}__valid").value = 0
+        dut.rst.value = 1
+        for _ in range(4):
+            await RisingEdge(dut.clk)
+        dut.rst.value = 0
+        await RisingEdge(dut.clk)

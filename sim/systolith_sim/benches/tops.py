@@ -5,6 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from systolith_hw.array import Array
 from systolith_hw.axi import AxiReader, AxiWriter, master_ports, read_ports, write_ports
+from systolith_hw.cells import place
 from systolith_hw.config import CoreConfig
 from systolith_hw.element import ProcessingElement
 from systolith_hw.load import LoadEngine
@@ -81,8 +82,11 @@ class Dma(wiring.Component):
         config = self.config
         m.submodules.reader = reader = AxiReader(config=config.bus, prefetch=1)
         m.submodules.writer = writer = AxiWriter(config=config.bus)
-        m.submodules.load_engine = load = LoadEngine(config=config)
-        m.submodules.store_engine = store = StoreEngine(config=config)
+        load, store = LoadEngine(config=config), StoreEngine(config=config)
+        # As modules with ports of their own: Amaranth merges the wires of submodules otherwise,
+        # part by part, and Verilator takes what comes of it for a combinational loop.
+        place(m, platform, "load_engine", load)
+        place(m, platform, "store_engine", store)
         for part, ports in ((reader, read_ports(config.bus)), (writer, write_ports(config.bus))):
             for name, member in ports.items():
                 outer, inner = getattr(self, f"m_axi_{name}"), getattr(part, name)

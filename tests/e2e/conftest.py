@@ -1,0 +1,7 @@
+"""Makes the modules beside the tests importable, whichever way the tests are started."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
