@@ -159,7 +159,7 @@ def main(preset: str, assignments: tuple[str, ...], family: str, seeds: tuple[in
          frequency: float) -> None:
     """Synthesise a whole core and print its area by block."""
     config = CoreConfig.preset(preset).overridden(list(assignments))
-    verilog = emit_verilog(Core(config), name=config.name)
+    verilog = emit_verilog(Core(config=config), name=config.name)
     console = Console()
     with tempfile.TemporaryDirectory() as scratch, console.status("synthesising by block"):
         blocks = area_by_block(cells(verilog, top=config.name, family=family, flatten=False),

@@ -6,7 +6,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
 from .cells import check
-from .config import _check_int, _check_power_of_two
+from .config import check_int, check_power_of_two
 from .ram import Ram
 
 __all__ = ["Accumulator"]
@@ -69,11 +69,11 @@ class Accumulator(wiring.Component):
     READ_LATENCY = 2  # cycles
 
     def __init__(self, *, rows: int, cols: int, banks: int, sum_bits: int, revisit: int):
-        _check_power_of_two("rows", rows, 16, 1 << 15)
-        _check_int("cols", cols, 1, 64)
-        _check_power_of_two("banks", banks, 1, 2)
-        _check_int("sum_bits", sum_bits, 1, 32)
-        _check_int("revisit", revisit, 1, 64)
+        check_power_of_two("rows", rows, 16, 1 << 15)
+        check_int("cols", cols, 1, 64)
+        check_power_of_two("banks", banks, 1, 2)
+        check_int("sum_bits", sum_bits, 1, 32)
+        check_int("revisit", revisit, 1, 64)
         self.rows = rows
         self.cols = cols
         self.banks = banks

@@ -6,7 +6,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
 from .cells import check, place
-from .config import _check_int
+from .config import check_int
 from .element import ProcessingElement, sum_bits
 from .multiply import strategy_named
 from .skew import Skew
@@ -41,7 +41,7 @@ class Column(wiring.Component):
         The dot product.
     """
     def __init__(self, *, rows: int, strategy: str = "generic"):
-        _check_int("rows", rows, 1, 64)
+        check_int("rows", rows, 1, 64)
         self.rows = rows
         self.strategy = strategy
         self.latency = (rows - 1) + strategy_named(strategy).latency + 1
@@ -120,9 +120,9 @@ class Array(wiring.Component):
         ``row_valid`` of ``latency`` cycles before.
     """
     def __init__(self, *, rows: int, cols: int, strategy: str = "generic", fanout: int = 4):
-        _check_int("rows", rows, 1, 64)
-        _check_int("cols", cols, 1, 64)
-        _check_int("fanout", fanout, 1, 64)
+        check_int("rows", rows, 1, 64)
+        check_int("cols", cols, 1, 64)
+        check_int("fanout", fanout, 1, 64)
         self.rows = rows
         self.cols = cols
         self.strategy = strategy

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 __all__ = [
     "COMMAND_VERSION", "PRESETS", "ArrayConfig", "BusConfig", "ControlConfig", "CoreConfig",
-    "MemoryConfig", "VectorConfig",
+    "MemoryConfig", "VectorConfig", "check_int", "check_power_of_two",
 ]
 
 COMMAND_VERSION = 1
@@ -18,15 +18,17 @@ STRATEGIES = ("generic",)
 WEIGHT_FORMATS = ("int8",)
 
 
-def _check_int(name: str, value: Any, low: int, high: int) -> None:
+def check_int(name: str, value: Any, low: int, high: int) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless ``value`` is an integer in the range."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, not {value!r}")
     if not low <= value <= high:
         raise ValueError(f"{name} must be from {low} to {high}, not {value!r}")
 
 
-def _check_power_of_two(name: str, value: Any, low: int, high: int) -> None:
-    _check_int(name, value, low, high)
+def check_power_of_two(name: str, value: Any, low: int, high: int) -> None:
+    """As ``check_int``, and a power of two."""
+    check_int(name, value, low, high)
     if value & (value - 1):
         raise ValueError(f"{name} must be a power of two, not {value!r}")
 
@@ -68,9 +70,9 @@ class ArrayConfig:
     fanout: int = 4
 
     def __post_init__(self):
-        _check_int("array.rows", self.rows, 1, 64)
-        _check_int("array.cols", self.cols, 1, 64)
-        _check_int("array.fanout", self.fanout, 1, 64)
+        check_int("array.rows", self.rows, 1, 64)
+        check_int("array.cols", self.cols, 1, 64)
+        check_int("array.fanout", self.fanout, 1, 64)
         _check_choice("array.strategy", self.strategy, STRATEGIES)
         object.__setattr__(self, "weights", tuple(self.weights))
         for weight_format in self.weights:
@@ -106,12 +108,12 @@ class MemoryConfig:
     par_rows: int = 256
 
     def __post_init__(self):
-        _check_power_of_two("memory.act_rows", self.act_rows, 16, 1 << 16)
-        _check_power_of_two("memory.act_banks", self.act_banks, 1, 8)
-        _check_power_of_two("memory.wgt_rows", self.wgt_rows, 16, 1 << 15)
-        _check_power_of_two("memory.acc_rows", self.acc_rows, 16, 1 << 15)
-        _check_power_of_two("memory.acc_banks", self.acc_banks, 1, 2)
-        _check_power_of_two("memory.par_rows", self.par_rows, 4, 1 << 15)
+        check_power_of_two("memory.act_rows", self.act_rows, 16, 1 << 16)
+        check_power_of_two("memory.act_banks", self.act_banks, 1, 8)
+        check_power_of_two("memory.wgt_rows", self.wgt_rows, 16, 1 << 15)
+        check_power_of_two("memory.acc_rows", self.acc_rows, 16, 1 << 15)
+        check_power_of_two("memory.acc_banks", self.acc_banks, 1, 2)
+        check_power_of_two("memory.par_rows", self.par_rows, 4, 1 << 15)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +145,11 @@ class BusConfig:
 
     def __post_init__(self):
         _check_choice("bus.kind", self.kind, ("axi4",))
-        _check_power_of_two("bus.data_bits", self.data_bits, 32, 512)
-        _check_int("bus.addr_bits", self.addr_bits, 16, 64)
-        _check_power_of_two("bus.max_burst", self.max_burst, 1, 256)
-        _check_power_of_two("bus.read_words", self.read_words, 2, 1024)
-        _check_power_of_two("bus.write_bursts", self.write_bursts, 1, 256)
+        check_power_of_two("bus.data_bits", self.data_bits, 32, 512)
+        check_int("bus.addr_bits", self.addr_bits, 16, 64)
+        check_power_of_two("bus.max_burst", self.max_burst, 1, 256)
+        check_power_of_two("bus.read_words", self.read_words, 2, 1024)
+        check_power_of_two("bus.write_bursts", self.write_bursts, 1, 256)
         if self.read_words < self.max_burst:
             raise ValueError(f"bus.read_words must be at least bus.max_burst={self.max_burst}, "
                              f"not {self.read_words!r}")
@@ -169,7 +171,7 @@ class VectorConfig:
     lanes: int = 4
 
     def __post_init__(self):
-        _check_power_of_two("vector.lanes", self.lanes, 1, 64)
+        check_power_of_two("vector.lanes", self.lanes, 1, 64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,13 +204,13 @@ class ControlConfig:
     counters: bool = True
 
     def __post_init__(self):
-        _check_power_of_two("control.queue_depth", self.queue_depth, 1, 16)
-        _check_power_of_two("control.prefetch", self.prefetch, 1, 16)
-        _check_power_of_two("control.semaphores", self.semaphores, 4, 32)
-        _check_power_of_two("control.params", self.params, 2, 16)
-        _check_int("control.execute_loops", self.execute_loops, 4, 6)
-        _check_int("control.load_loops", self.load_loops, 1, 3)
-        _check_int("control.vector_loops", self.vector_loops, 3, 4)
+        check_power_of_two("control.queue_depth", self.queue_depth, 1, 16)
+        check_power_of_two("control.prefetch", self.prefetch, 1, 16)
+        check_power_of_two("control.semaphores", self.semaphores, 4, 32)
+        check_power_of_two("control.params", self.params, 2, 16)
+        check_int("control.execute_loops", self.execute_loops, 4, 6)
+        check_int("control.load_loops", self.load_loops, 1, 3)
+        check_int("control.vector_loops", self.vector_loops, 3, 4)
         if not isinstance(self.counters, bool):
             raise TypeError(f"control.counters must be a boolean, not {self.counters!r}")
 

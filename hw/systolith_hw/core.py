@@ -46,7 +46,7 @@ class Core(wiring.Component):
     SETTLE = 32  # cycles of standstill that prove a deadlock; longer than any pipeline between
     # parts that do not say they are busy
 
-    def __init__(self, config: CoreConfig):
+    def __init__(self, *, config: CoreConfig):
         self.config = config
         super().__init__({
             **{f"m_axi_{name}": member for name, member in master_ports(config.bus).items()},

@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from .axi import word_layout
 from .bursts import burst_layout
+from .choose import choose
 from .config import CoreConfig
 from .isa import (
     COMMAND_BYTES,
@@ -267,8 +268,9 @@ class Dispatcher(wiring.Component):
                     m.d.comb += now[field.name].eq(source[field.bit % width:][:field.bits])
 
         # Apply parameter registers, and note the command's position.
-        params = Array([Const(0, 32), *list(self.params)[1:]])
-        address_param = params[now.address_param]
+        params = [Const(0, 32), *list(self.params)[1:]]
+        address_param = choose(params, now.address_param)
+        count_param = choose(params, now.count_param)
         m.d.comb += bits.eq(source)
         with m.If(number == 8 * PRIMARY_BYTE // width):
             primary = bits[8 * PRIMARY_BYTE % width:][:32]
@@ -277,7 +279,7 @@ class Dispatcher(wiring.Component):
             first_bit = 8 * COUNTS_BYTE + 16 * slot
             with m.If((number == first_bit // width) & (now.count_param != 0)
                       & (now.count_level == slot)):
-                m.d.comb += bits[first_bit % width:][:16].eq(params[now.count_param])
+                m.d.comb += bits[first_bit % width:][:16].eq(count_param)
         index_field = next(field for field in HEADER if field.name == "index")
         index_given = Signal()
         with m.If(number == index_field.bit // width):
@@ -372,7 +374,7 @@ class Dispatcher(wiring.Component):
         operation, register = record["operation"], record["register"]
         credit = Signal(4)
         done   = Signal()
-        params = Array([Const(0, 32), *list(self.params)[1:]])
+        params = [Const(0, 32), *list(self.params)[1:]]
         m.d.comb += [
             self.param_number.eq(register),
             self.param_value.eq(record["value"]),
@@ -385,7 +387,7 @@ class Dispatcher(wiring.Component):
                 with m.Case(ControlOp.PARAM_ADD):
                     m.d.comb += [
                         self.param_write.eq(1),
-                        self.param_value.eq(record["value"] + params[register[:4]]),
+                        self.param_value.eq(record["value"] + choose(params, register[:4])),
                         done.eq(1),
                     ]
                 with m.Case(ControlOp.FENCE):

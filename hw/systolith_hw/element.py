@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cells import place
-from .config import _check_int
+from .config import check_int
 from .multiply import strategy_named
 
 __all__ = ["ProcessingElement", "sum_bits"]
@@ -54,7 +54,7 @@ class ProcessingElement(wiring.Component):
         Sum down to this element.
     """
     def __init__(self, *, row: int, strategy: str = "generic"):
-        _check_int("row", row, 0, 63)
+        check_int("row", row, 0, 63)
         self.row = row
         self.strategy = strategy
         self.latency = strategy_named(strategy).latency + 1

@@ -12,14 +12,15 @@ from enum import IntEnum
 from types import MappingProxyType
 
 __all__ = [
-    "COMMANDS", "COMMAND_BYTES", "COUNTS_BYTE", "HEADER", "ONCE", "PRIMARY_BYTE", "Command",
-    "ControlOp", "ElementType", "ErrorCode", "Field", "LoadMode", "Memory", "Opcode", "VectorOp",
-    "WeightFormat", "jumps_of",
+    "COMMANDS", "COMMAND_BYTES", "COUNTS_BYTE", "HEADER", "MAX_COMMANDS", "ONCE", "PRIMARY_BYTE",
+    "Command", "ControlOp", "ElementType", "ErrorCode", "Field", "LoadMode", "Memory", "Opcode",
+    "VectorOp", "WeightFormat", "jumps_of",
 ]
 
 COMMAND_BYTES = 64
 COUNTS_BYTE = 16    # first 16-bit loop count
 PRIMARY_BYTE = 28   # 32-bit primary address
+MAX_COMMANDS = (1 << 20) - 1  # of a program
 ONCE = 15           # semaphore level: once per command
 
 
@@ -311,7 +312,8 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
             "Walks elements in groups of `lanes`: loop 0 the lane groups of a row (the source "
             "and the result advance by one group), loops 1 to 3 by jumps. Addresses count lane "
             "groups: `lanes` bytes in the activation scratchpad, `lanes` columns in the "
-            "accumulator; they are 16 bits and wrap. ring[0], ring[1], ring[2] wrap source, second source and result.",
+            "accumulator; they are 16 bits and wrap. ring[0], ring[1], ring[2] wrap source, second "
+            "source and result.",
             (Field(name="counts", byte=16, bits=16, count=4, default=1,
                    text="Iterations of the loops, innermost first."),
              Field(name="operation", byte=24, bits=8, values=VectorOp, text="What is computed."),
@@ -346,9 +348,9 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
             "Copies runs of bytes from the activation scratchpad to system memory. ring[0] wraps "
             "the scratchpad row.", _TRANSFER),
     Command(Opcode.CONTROL, "control",
-            "Takes no semaphore slots. Done by the dispatcher itself, in program order. Fence waits until every engine is "
-            "idle and all writes are answered; interrupt raises the interrupt; credit raises a "
-            "semaphore `value` times.",
+            "Takes no semaphore slots. Done by the dispatcher itself, in program order. Fence "
+            "waits until every engine is idle and all writes are answered; interrupt raises the "
+            "interrupt; credit raises a semaphore `value` times.",
             (Field(name="operation", byte=16, bits=8, values=ControlOp, text="What is done."),
              Field(name="register", byte=17, bits=8,
                    text="Parameter register (1 and up) or semaphore."),

@@ -21,7 +21,9 @@ from .isa import (
 )
 from .record import Record
 
-__all__ = ["COUNT_SLOTS", "bad_credit", "bad_field", "loops_of", "supported", "words_of", "zero_count"]
+__all__ = [
+    "COUNT_SLOTS", "bad_credit", "bad_field", "loops_of", "supported", "words_of", "zero_count",
+]
 
 COUNT_SLOTS = 6  # 16-bit slots that a parameter register can replace
 

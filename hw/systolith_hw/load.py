@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from .axi import word_layout
 from .bursts import BurstSplitter, burst_layout
+from .cells import place
 from .config import CoreConfig
 from .fifo import Fifo, ShortQueue
 from .isa import COMMANDS, ErrorCode, LoadMode, Opcode
@@ -238,12 +239,14 @@ class LoadEngine(wiring.Component):
         for memory, (rows, row_bytes, _) in pad_shapes(self.config).items():
             port = getattr(self, memory.name.lower())
             ready[memory] = port.ready
-            copies = -(-row_bytes // bus_bytes)
+            spread = _Spread(in_bytes=bus_bytes, out_bytes=row_bytes)
+            place(m, platform, f"spread_{memory.name.lower()}", spread)
             m.d.comb += [
+                spread.i.eq(write.data),
                 port.valid.eq(write_valid & (write.memory == memory)
                               & (raiser.ready | ~write.event.any())),
                 port.addr.eq(write.row[:exact_log2(rows)]),
-                port.data.eq(write.data.replicate(copies)),
+                port.data.eq(spread.o),
                 port.mask.eq(mask),
             ]
         m.d.comb += [
@@ -275,4 +278,21 @@ class LoadEngine(wiring.Component):
                                        ErrorCode.READ_RESPONSE)),
                 self.error.index.eq(now.index),
             ]
+        return m
+
+
+class _Spread(wiring.Component):
+    """``o`` is ``i`` over and over, as often as it fits.
+
+    A module of its own: Amaranth would merge the copies with parts of the wires that lead to the
+    scratchpads, and Verilator takes a wire that feeds another part of itself for a loop.
+    """
+    def __init__(self, *, in_bytes: int, out_bytes: int):
+        self.in_bytes = in_bytes
+        self.out_bytes = out_bytes
+        super().__init__({"i": In(8 * in_bytes), "o": Out(8 * out_bytes)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.o.eq(self.i.replicate(-(-self.out_bytes // self.in_bytes)))
         return m

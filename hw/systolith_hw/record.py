@@ -3,12 +3,12 @@
 from amaranth.hdl import Cat, Value
 from amaranth.lib import data
 
-from .isa import COMMAND_BYTES, Command
+from .isa import COMMAND_BYTES, MAX_COMMANDS, Command
 
 __all__ = ["INDEX_BITS", "RECORD_BITS", "Record", "error_layout"]
 
 RECORD_BITS = 8 * COMMAND_BYTES
-INDEX_BITS = 20  # a program has fewer than 2^20 commands
+INDEX_BITS = MAX_COMMANDS.bit_length()
 
 error_layout = data.StructLayout({"valid": 1, "code": 4, "index": INDEX_BITS})
 

@@ -68,7 +68,7 @@ REGISTERS = MappingProxyType({register.name: register for register in (
              ("done", "error", "command")),
     Register("program_address", 0x054, "rw", "First command, relative to the window; a multiple "
              "of 64."),
-    Register("program_commands", 0x058, "rw", "Number of commands."),
+    Register("program_commands", 0x058, "rw", "Number of commands, up to 2^20 - 1."),
     Register("window_low", 0x05c, "rw", "Bus address of the window, bits 0 to 31; a multiple of "
              "4096."),
     Register("window_high", 0x060, "rw", "Bus address of the window, bits 32 to 63."),

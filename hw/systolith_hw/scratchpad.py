@@ -1,11 +1,12 @@
 """Scratchpads: banks of block RAM between the engines."""
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .cells import check
+from .choose import choose
 from .ram import Ram
 
 __all__ = ["ReadPort", "Scratchpad", "WritePort"]
@@ -98,29 +99,36 @@ class Scratchpad(wiring.Component):
             ram = Ram(depth=self.rows // self.banks, width=width, granularity=8)
             m.submodules[f"bank{bank}"] = ram
             outputs.append(ram.read_data)
-            taken = 0
-            for port, ready in zip(self.read, read_ready, strict=True):
-                hit = port.valid & (port.addr[inner:] == bank)
-                grant = Signal(name=f"read_grant{len(ready)}")
-                m.d.comb += grant.eq(hit & ~taken if ready is not read_ready[0] else hit)
-                with m.If(grant):
-                    m.d.comb += ram.read_addr.eq(port.addr[:inner])
-                ready.append(grant)
+            # Without a request the last port's address and data stand there, enabled by nothing.
+            hits = [Signal(name=f"read_hit{k}") for k in range(self.readers)]
+            taken = Const(0)
+            for port, hit, ready in zip(self.read, hits, read_ready, strict=True):
+                m.d.comb += hit.eq(port.valid & (port.addr[inner:] == bank))
+                ready.append(hit & ~taken)
                 taken = taken | hit
-            m.d.comb += ram.read_en.eq(taken)
-            taken = 0
-            for port, ready in zip(self.write, write_ready, strict=True):
-                hit = port.valid & (port.addr[inner:] == bank)
-                grant = Signal(name=f"write_grant{len(ready)}")
-                m.d.comb += grant.eq(hit & ~taken if ready is not write_ready[0] else hit)
-                with m.If(grant):
+            m.d.comb += [ram.read_en.eq(taken), ram.read_addr.eq(self.read[-1].addr[:inner])]
+            for port, hit in reversed(list(zip(self.read, hits, strict=True))[:-1]):
+                with m.If(hit):
+                    m.d.comb += ram.read_addr.eq(port.addr[:inner])
+            hits = [Signal(name=f"write_hit{k}") for k in range(self.writers)]
+            taken = Const(0)
+            for port, hit, ready in zip(self.write, hits, write_ready, strict=True):
+                m.d.comb += hit.eq(port.valid & (port.addr[inner:] == bank))
+                ready.append(hit & ~taken)
+                taken = taken | hit
+            last = self.write[-1]
+            m.d.comb += [
+                ram.write_addr.eq(last.addr[:inner]),
+                ram.write_data.eq(last.data),
+                ram.write_en.eq(Mux(hits[-1], last.mask, 0)),
+            ]
+            for port, hit in reversed(list(zip(self.write, hits, strict=True))[:-1]):
+                with m.If(hit):
                     m.d.comb += [
                         ram.write_addr.eq(port.addr[:inner]),
                         ram.write_data.eq(port.data),
                         ram.write_en.eq(port.mask),
                     ]
-                ready.append(grant)
-                taken = taken | hit
         for port, ready in zip(self.write, write_ready, strict=True):
             m.d.comb += port.ready.eq(Cat(*ready).any())
         for i, (port, ready) in enumerate(zip(self.read, read_ready, strict=True)):
@@ -129,8 +137,7 @@ class Scratchpad(wiring.Component):
             bank  = Signal(max(bank_bits, 1), name=f"bank_of{i}", reset_less=True)
             row   = Signal(width, name=f"row{i}", reset_less=True)
             m.d.sync += bank.eq(port.addr[inner:])
-            m.d.sync += row.eq(data.ArrayLayout(width, self.banks)(Cat(*outputs))[bank]
-                               if self.banks > 1 else outputs[0])
+            m.d.sync += row.eq(choose(outputs, bank))
             m.d.comb += port.data.eq(row)
         for i, port in enumerate(self.read):
             for j, other in enumerate(self.write):

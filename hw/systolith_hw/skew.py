@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from .config import _check_int
+from .config import check_int
 
 __all__ = ["Skew"]
 
@@ -36,7 +36,7 @@ class Skew(wiring.Component):
         self.shape = Shape.cast(shape)
         self.delays = tuple(delays)
         for delay in self.delays:
-            _check_int("delays", delay, 0, 1 << 16)
+            check_int("delays", delay, 0, 1 << 16)
         layout = ArrayLayout(self.shape, len(self.delays))
         super().__init__({"lanes": In(layout), "delayed": Out(layout)})
 

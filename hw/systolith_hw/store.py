@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from .axi import write_tag
 from .bursts import BurstSplitter, burst_layout
+from .choose import choose
 from .config import CoreConfig
 from .fifo import Fifo
 from .isa import COMMANDS, ErrorCode, Opcode
@@ -214,8 +215,8 @@ class StoreEngine(wiring.Component):
             under_way = under_way | valid
         chunk = self.act.data
         if pad_bytes > bus_bytes:
-            chunk = chunk.word_select(moving.lane[offset_bits:exact_log2(pad_bytes)],
-                                      8 * bus_bytes)
+            chunks = [chunk[8 * i:8 * (i + bus_bytes)] for i in range(0, pad_bytes, bus_bytes)]
+            chunk = choose(chunks, moving.lane[offset_bits:exact_log2(pad_bytes)])
         elif pad_bytes < bus_bytes:
             chunk = Cat(chunk, Const(0, 8 * (bus_bytes - pad_bytes)))
         word = Signal(word_layout, reset_less=True)

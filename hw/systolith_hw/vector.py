@@ -8,6 +8,7 @@ from amaranth.utils import bits_for, exact_log2
 from .accumulator import Accumulator
 from .affine import AffineWalker
 from .cells import place
+from .choose import choose
 from .config import CoreConfig
 from .isa import COMMANDS, ElementType, ErrorCode, Opcode
 from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
@@ -208,6 +209,7 @@ class VectorEngine(wiring.Component):
         m.d.comb += picked.eq(chosen)
         width = 32 * lanes
         row = Cat(self.acc_data, Const(0, width * config.acc_group_pitch - len(self.acc_data)))
+        groups = [row[width * i:width * (i + 1)] for i in range(config.acc_group_pitch)]
         params = self.par.data
         outputs, sums = [], []
         for lane in range(lanes):
@@ -216,7 +218,7 @@ class VectorEngine(wiring.Component):
             bias  = Signal(signed(32), name=f"bias{lane}", reset_less=True)
             total = Signal(signed(32), name=f"total{lane}", reset_less=True)
             m.d.sync += [
-                value.eq(row.word_select(picked, width)[32 * lane:32 * (lane + 1)]),
+                value.eq(choose(groups, picked)[32 * lane:32 * (lane + 1)]),
                 bias.eq(own[0:32]),
                 total.eq(value + bias),
             ]
@@ -251,7 +253,9 @@ class VectorEngine(wiring.Component):
         m.d.comb += [final.eq(0), retire.eq(0)]
         with m.If(raw):
             fresh = Cat(*sums)
-            current = Mux(beat == 0, fresh, held) if beats > 1 else fresh
+            current = choose([fresh[:8 * beat_bytes],
+                              *(held[8 * beat_bytes * i:][:8 * beat_bytes]
+                                for i in range(1, beats))], beat)
             at = Signal(place_layout)
             active = Signal()
             m.d.comb += [
@@ -260,8 +264,7 @@ class VectorEngine(wiring.Component):
                 self.act.valid.eq(active),
                 self.act.addr.eq((at.result + beat * beat_units) >> unit_bits),
                 unit.eq(at.result + beat * beat_units),
-                self.act.data.eq(current.word_select(beat, 8 * beat_bytes)
-                                 .replicate(config.act_row_bytes // beat_bytes)),
+                self.act.data.eq(current.replicate(config.act_row_bytes // beat_bytes)),
                 self.act.mask.eq(Cat(
                     ((unit >> exact_log2(beat_units)) == u // beat_units).replicate(lanes)
                     for u in units)),

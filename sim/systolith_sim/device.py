@@ -1,6 +1,7 @@
 """The emitted Verilog as a device that programs run on."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from .harness import Harness
 __all__ = ["RtlDevice"]
 
 
+@cache  # emission takes seconds, and tests open many devices
 def core_verilog(config: CoreConfig, *, assertions: bool) -> str:
     """Text of the core that ``config`` describes."""
     from systolith_hw.core import Core
 
-    return emit_verilog(Core(config), name=config.name, assertions=assertions)
+    return emit_verilog(Core(config=config), name=config.name, assertions=assertions)
 
 
 class RtlDevice(Device):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import COMMAND_BYTES
+from systolith_hw.isa import COMMAND_BYTES, MAX_COMMANDS
 
 from .errors import CoreError
 from .model import CoreModel
@@ -100,8 +100,8 @@ class Device(ABC):
         if program_address < 0 or program_address % COMMAND_BYTES:
             raise ValueError(f"program_address must be a multiple of {COMMAND_BYTES}, "
                              f"not {program_address!r}")
-        if commands < 0:
-            raise ValueError(f"commands must be at least 0, not {commands!r}")
+        if not 0 <= commands <= MAX_COMMANDS:
+            raise ValueError(f"commands must be from 0 to {MAX_COMMANDS}, not {commands!r}")
         for register in params or {}:
             if not 1 <= register < self.config.control.params:
                 raise ValueError(f"params must name registers from 1 to "

@@ -1,6 +1,7 @@
 """Bad input: one sentence on stderr, exit code 2, no traceback, nothing half-written."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,16 @@ def test_an_interrupt_ends_with_130(run, monkeypatch):
     monkeypatch.setattr(ModelDevice, "run", fail)
     result = run("gemm")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "systolith: interrupted")
+
+
+def test_an_interrupt_ends_work_that_python_cannot_stop():
+    script = ("import ctypes, sys; from systolith.cli.output import Steps; "
+              "Steps().run('Working', lambda: ctypes.CDLL(None).sleep(60))")
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    assert process.stderr.readline() == "Working ...\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1] == "systolith: interrupted\n"
+    assert process.returncode == 130
 
 
 def test_a_shell_sees_exit_code_and_sentence_and_no_traceback(tmp_path):

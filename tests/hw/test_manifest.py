@@ -27,7 +27,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def verilog(config):
-    return emit_verilog(Core(config), name=config.name)
+    return emit_verilog(Core(config=config), name=config.name)
 
 
 def test_the_manifest_holds_every_field_of_the_configuration(config, verilog):
@@ -70,7 +70,7 @@ def test_the_text_of_the_core_is_plain(config, verilog):
 def test_the_text_of_the_core_does_not_depend_on_the_hash_seed(config, verilog):
     script = ("import sys; from systolith_hw.config import CoreConfig; "
               "from systolith_hw.core import Core; from systolith_hw.emit import emit_verilog; "
-              "sys.stdout.write(emit_verilog(Core(CoreConfig.preset('tiny')), name='tiny'))")
+              "sys.stdout.write(emit_verilog(Core(config=CoreConfig.preset('tiny')), name='tiny'))")
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True,
                             text=True, env={**os.environ, "PYTHONHASHSEED": "12345"})
     assert result.stdout == verilog

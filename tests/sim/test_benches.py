@@ -3,6 +3,7 @@
 import pytest
 from amaranth.lib.wiring import In
 from systolith_hw.config import CoreConfig
+from systolith_hw.core import Core
 from systolith_hw.element import sum_bits
 from systolith_sim.bench import run_bench
 from systolith_sim.benches.tops import ELEMENT_ROWS, SHAPES, Dma, Shapes
@@ -49,3 +50,18 @@ def test_dma(name, pause):
     config = CoreConfig.from_dict(DMA[name])
     assert run_bench(Dma(config=config), name="dma", test_module="systolith_sim.benches.dma",
                      parameters={"config": DMA[name], "pause": pause, "seed": 1}) == 3
+
+
+CORE = {
+    "name": "bench_core", "array": {"rows": 4, "cols": 4, "fanout": 2},
+    "memory": {"act_rows": 128, "act_banks": 2, "wgt_rows": 128, "acc_rows": 64, "acc_banks": 2,
+               "par_rows": 16},
+    "vector": {"lanes": 2}, "control": {"semaphores": 16, "params": 8},
+}
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.4])
+def test_core(pause):
+    config = CoreConfig.from_dict(CORE)
+    assert run_bench(Core(config=config), name=config.name, test_module="systolith_sim.benches.core",
+                     parameters={"config": CORE, "pause": pause, "seed": 3}) == 7

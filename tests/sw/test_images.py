@@ -163,7 +163,7 @@ def test_devices_check_what_they_are_asked():
             (lambda: device.read(-1, 1),
              "address must leave 1 bytes inside the window of 4096 bytes, not -1"),
             (lambda: device.run(32, 1), "program_address must be a multiple of 64, not 32"),
-            (lambda: device.run(0, -1), "commands must be at least 0, not -1"),
+            (lambda: device.run(0, -1), "commands must be from 0 to 1048575, not -1"),
             (lambda: device.run(0, 0, params={0: 1}),
              "params must name registers from 1 to 15, not 0"),
         ]:

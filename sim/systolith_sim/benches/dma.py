@@ -134,12 +134,13 @@ class Bench:
                 return record
 
     def one_run(self, opcode, address, count):
-        """A run into or out of scratchpad rows from row 0."""
+        """A run into or out of scratchpad rows from row 0, in a ring of all rows."""
         row_bytes = self.config.act_row_bytes
+        ring = self.config.memory.act_rows.bit_length() - 1
         lane = self.rng.randrange(row_bytes)
         record = COMMANDS[opcode].encode({
             "memory_base": address, "run_bytes": count, "row_bytes": row_bytes - lane,
-            "pad_base": lane})
+            "pad_base": lane, "ring": [ring]})
         assert self.model(opcode, COMMANDS[opcode].decode(record))
         return record
 
@@ -195,8 +196,8 @@ async def random_transfers_equal_the_model(dut):
     await bench.start()
     await bench.fill_all()
     for _ in range(3):
-        await bench.run(Opcode.LOAD, [bench.random_command(Opcode.LOAD) for _ in range(12)])
-        await bench.run(Opcode.STORE, [bench.random_command(Opcode.STORE) for _ in range(12)])
+        await bench.run(Opcode.LOAD, [bench.random_command(Opcode.LOAD) for _ in range(30)])
+        await bench.run(Opcode.STORE, [bench.random_command(Opcode.STORE) for _ in range(30)])
 
 
 @tb.bench(cycles=120_000)

@@ -26,7 +26,7 @@ def emit_core(config: CoreConfig) -> str:
     from systolith_hw.core import Core
     from systolith_hw.emit import emit_verilog
 
-    return emit_verilog(Core(config), name=config.name)
+    return emit_verilog(Core(config=config), name=config.name)
 
 
 def core_files(config: CoreConfig, verilog: str) -> dict[str, str]:

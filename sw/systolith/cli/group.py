@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ..errors import CoreError
+from .output import INTERRUPTED
 
 __all__ = ["Commands", "sentence"]
 
@@ -45,7 +46,7 @@ class Commands(click.Group):
         try:
             code = super().main(args, prog_name, complete_var, False, **extra)
         except (click.Abort, KeyboardInterrupt):
-            code = self._say("interrupted", 130)
+            code = self._say("interrupted", INTERRUPTED)
         except BrokenPipeError:
             # The reader of our output has gone; do not complain again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -24,10 +24,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Steps", "check_folder", "print_facts", "print_json", "print_table", "write_file",
+__all__ = ["INTERRUPTED", "Steps", "check_folder", "print_facts", "print_json", "print_table", "write_file",
            "write_files"]
 
 Result = TypeVar("Result")
+
+INTERRUPTED = 130  # exit code, as shells have it
+PATIENCE = 2       # seconds that interrupted work has to tidy up
 
 
 def print_json(values: Mapping[str, Any] | list[Any]) -> None:
@@ -105,8 +108,17 @@ class Steps:
     def run(self, text: str, work: Callable[[], Result],
             measure: Callable[[], str] | None = None) -> Result:
         """Do ``work`` as a step; an interrupt ends it also inside a foreign function."""
-        with self.step(text, measure):
-            return _interruptible(work)
+        try:
+            with self.step(text, measure):
+                return _interruptible(work)
+        except _StillRunning:
+            # Foreign code still works on memory that a proper exit would free.
+            click.echo("systolith: interrupted", err=True)
+            os._exit(INTERRUPTED)
+
+
+class _StillRunning(Exception):
+    """The user interrupted, and the work does not end by itself."""
 
 
 def _interruptible(work: Callable[[], Result]) -> Result:
@@ -122,8 +134,14 @@ def _interruptible(work: Callable[[], Result]) -> Result:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(0.2)
+    try:
+        while thread.is_alive():
+            thread.join(0.2)
+    except KeyboardInterrupt:
+        thread.join(PATIENCE)  # tools got the signal too, and what waits for them tidies up
+        if thread.is_alive():
+            raise _StillRunning from None
+        raise
     if errors:
         raise errors[0]
     return results[0]

@@ -1,0 +1,275 @@
+"""A random program on the model and on the Verilog, and a failure made small."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from systolith.assembly import disassemble
+from systolith.device import Device, ModelDevice
+from systolith.errors import CoreError
+from systolith_hw.config import CoreConfig
+from systolith_hw.isa import COMMAND_BYTES, ErrorCode
+
+from ..device import RtlDevice
+from ..tools import ToolError
+from .order import encode, order
+from .steps import (
+    PARAMETERS,
+    RECORD_BYTES,
+    WINDOW_BYTES,
+    Step,
+    draw_step,
+    footprint,
+    revisits_in_time,
+    setting_up,
+    smaller,
+)
+
+__all__ = ["Case", "Failure", "check", "draw_case", "random_config", "reset_midway",
+           "shrink"]
+
+PROGRAM = range(0, PARAMETERS.start)    # where commands lie
+MAX_CYCLES = 1_000_000
+ORDERS = (None, 1, 2)   # of the model's engines
+
+
+class Failure(AssertionError):
+    """Model and Verilog disagree, or the program has a race."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything a run depends on.
+
+    Parameters
+    ----------
+    config : CoreConfig
+    seed : int
+        Of memory contents, semaphores, registers and the memory's timing.
+    steps : tuple of Step
+    """
+    config: CoreConfig
+    seed: int
+    steps: tuple[Step, ...]
+
+    def options(self) -> dict[str, Any]:
+        """How the memory behaves."""
+        choice = random.Random(self.seed)
+        return {"latency": choice.choice([1, 2, 9, 32, 80]), "jitter": choice.choice([0, 3, 60]),
+                "backpressure": choice.choice([0.0, 0.1, 0.3, 0.7]), "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class _Program:
+    memory: np.ndarray
+    address: int
+    records: list[bytes]
+    params: dict[int, int]
+
+    def run(self, device: Device) -> tuple[np.ndarray, dict[str, int]]:
+        device.write(0, self.memory)
+        device.run(self.address, len(self.records), params=self.params)
+        return device.read(0, WINDOW_BYTES), device.counters()
+
+
+def random_config(seed: int) -> CoreConfig:
+    """A small core with anything in it."""
+    choice = random.Random(seed)
+    while True:
+        burst = 1 << choice.randint(0, 4)
+        try:
+            return CoreConfig.from_dict({
+                "name": f"random_{seed}",
+                "array": {"rows": choice.randint(1, 9), "cols": choice.randint(1, 9),
+                          "fanout": choice.choice([1, 2, 4])},
+                "memory": {"act_rows": 1 << choice.randint(4, 8),
+                           "act_banks": choice.choice([1, 2, 4]),
+                           "wgt_rows": 1 << choice.randint(4, 7),
+                           "acc_rows": 1 << choice.randint(4, 7),
+                           "acc_banks": choice.choice([1, 2]),
+                           "par_rows": 1 << choice.randint(2, 5)},
+                "bus": {"data_bits": choice.choice([32, 64, 128]), "max_burst": burst,
+                        "read_words": burst << choice.choice([0, 1, 3]) if burst > 1 else 2,
+                        "write_bursts": choice.choice([1, 2, 16])},
+                "vector": {"lanes": 1 << choice.randint(0, 3)},
+                "control": {"queue_depth": choice.choice([1, 2, 4]),
+                            "prefetch": choice.choice([1, 2, 4]),
+                            "semaphores": choice.choice([8, 32]),
+                            "params": choice.choice([2, 4, 16]),
+                            "execute_loops": choice.randint(4, 6),
+                            "load_loops": choice.randint(1, 3),
+                            "vector_loops": choice.randint(3, 4),
+                            "counters": choice.choice([True, False])}})
+        except ValueError:
+            continue
+
+
+def draw_case(config: CoreConfig, seed: int) -> Case:
+    """The random program of ``seed`` for ``config``."""
+    choice = random.Random(seed)
+    steps = setting_up(choice, config)
+    for _ in range(choice.choice([4, 12, 30])):
+        step = draw_step(choice, config)
+        if revisits_in_time([*steps, step], config):
+            steps.append(step)
+    return Case(config, seed, tuple(steps))
+
+
+def _memory(seed: int, records: Sequence[bytes]) -> tuple[np.ndarray, int]:
+    """Random bytes with legal parameters and a program in them, and the program's address."""
+    rng = np.random.default_rng(seed)
+    memory = rng.integers(0, 256, WINDOW_BYTES, np.uint8)
+    n = len(PARAMETERS) // RECORD_BYTES
+    table = np.zeros(n, np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1"),
+                                  ("reserved", "u1", 3)]))
+    scale = rng.integers(0, 32, n)
+    table["bias"] = rng.integers(-1 << 31, 1 << 31, n) >> scale
+    table["multiplier"] = rng.integers(1 << 30, 1 << 31, n) >> rng.choice([0, 0, 0, 7, 31], n)
+    table["shift"] = np.where(rng.random(n) < 0.8, rng.integers(-12, 1, n),
+                              rng.integers(-31, 8, n))
+    table["reserved"] = rng.integers(0, 256, (n, 3))
+    memory[PARAMETERS.start:PARAMETERS.start + RECORD_BYTES * n] = table.view(np.uint8).reshape(-1)
+    size = COMMAND_BYTES * len(records)
+    if size > len(PROGRAM):
+        raise ValueError(f"program must have at most {len(PROGRAM)} bytes, not {size!r}")
+    address = COMMAND_BYTES * int(rng.integers(0, (len(PROGRAM) - size) // COMMAND_BYTES + 1))
+    memory[address:address + size] = np.frombuffer(b"".join(records), np.uint8)
+    return memory, address
+
+
+def _program(case: Case) -> tuple[_Program, np.ndarray, dict[str, int]]:
+    """The program, and what the model makes of it."""
+    for shuffled in (True, False):
+        items = order(case.steps, case.config, case.seed, shuffled=shuffled)
+        records, params = encode(items, case.config, case.seed)
+        program = _Program(*_memory(case.seed, records), records, params)
+        try:
+            memory, counters = program.run(_model(case.config, None))
+        except CoreError as error:
+            if shuffled and error.code == ErrorCode.DEADLOCK:
+                continue    # queues too short for this order
+            raise
+        break
+    return program, memory, counters
+
+
+def _model(config: CoreConfig, order: int | None) -> ModelDevice:
+    return ModelDevice(config, memory_bytes=WINDOW_BYTES, order=order)
+
+
+def check(case: Case, *, assertions: bool = True) -> int:
+    """Run on the model, in several orders, and on the Verilog; cycles that the latter took.
+
+    Raises
+    ------
+    Failure
+        They differ; with the commands.
+    """
+    program, expected, counters = _program(case)
+    try:
+        for seed in ORDERS[1:]:
+            memory, _ = program.run(_model(case.config, seed))
+            _compare(memory, expected, f"model in order {seed}: the program has a race")
+        options = case.options()
+        with RtlDevice(case.config, memory_bytes=WINDOW_BYTES, assertions=assertions,
+                       max_cycles=MAX_CYCLES, **options) as device:
+            if case.seed % 3 == 0:
+                device.write(0, program.memory)
+                reset_midway(device, program.address, len(program.records), params=program.params,
+                             cycles=random.Random(case.seed).randint(1, 3000))
+            for attempt in ("first run", "second run"):
+                memory, found = program.run(device)
+                _compare(memory, expected, f"Verilog, {attempt}")
+                different = {name: (found[name], value) for name, value in counters.items()
+                             if found[name] != value}
+                if different:
+                    raise Failure(f"Verilog, {attempt}: counters (Verilog, model) {different}")
+                if case.seed % 4:
+                    break
+            return found["cycles"]
+    except ToolError:
+        raise
+    except (Failure, CoreError, TimeoutError, RuntimeError, AssertionError) as error:
+        text = disassemble(b"".join(program.records))
+        raise Failure(f"{error}\nconfiguration {case.config.name}, seed {case.seed}, "
+                      f"{case.options()}, params {program.params}, "
+                      f"{len(program.records)} commands at {program.address:#x}:\n{text}") from None
+
+
+def _compare(memory: np.ndarray, expected: np.ndarray, what: str) -> None:
+    places = np.flatnonzero(memory != expected)
+    if len(places):
+        raise Failure(f"{what}: {len(places)} bytes of memory differ, the first at "
+                      f"{places[0]:#x}: {memory[places[0]]:#04x}, not {expected[places[0]]:#04x}")
+
+
+def reset_midway(device: RtlDevice, address: int, commands: int, *, cycles: int,
+                 params: Mapping[int, int] | None = None) -> bool:
+    """Start a program, and reset the core by its register after ``cycles``.
+
+    Returns
+    -------
+    bool
+        Whether the program was still running then.
+
+    Raises
+    ------
+    TimeoutError
+        The reset does not end.
+    """
+    for number, value in (params or {}).items():
+        device._set(f"param{number}", value)
+    device._set("program_address", address)
+    device._set("program_commands", commands)
+    device._act("start")
+    ended = device.harness.run(cycles)
+    device._act("reset")
+    for _ in range(10_000):
+        if not {"resetting", "busy", "interrupt"} & device._status():
+            return not ended
+    raise TimeoutError("soft reset must end within 10000 polls, not still be under way")
+
+
+def shrink(case: Case, fails: Callable[[Case], bool], *, attempts: int = 400) -> Case:
+    """A smaller case that still fails: commands left out, then counts reduced."""
+    left = attempts
+
+    def still(steps: Sequence[Step]) -> Case | None:
+        nonlocal left
+        if left == 0 or any(footprint(step, case.config) is None for step in steps):
+            return None
+        if not revisits_in_time(steps, case.config):
+            return None
+        left -= 1
+        candidate = Case(case.config, case.seed, tuple(steps))
+        return candidate if fails(candidate) else None
+
+    changed = True
+    while changed and left:
+        changed = False
+        for steps in (*_fewer(case.steps), *_smaller(case.steps)):
+            found = still(steps)
+            if found is not None:
+                case, changed = found, True
+                break
+    return case
+
+
+def _fewer(steps: Sequence[Step]) -> Iterator[list[Step]]:
+    size = len(steps) // 2
+    while size:
+        for start in range(0, len(steps), size):
+            part = [step for i, step in enumerate(steps)
+                    if step.fixed or not start <= i < start + size]
+            if len(part) < len(steps):
+                yield part
+        size //= 2
+
+
+def _smaller(steps: Sequence[Step]) -> Iterator[list[Step]]:
+    for i, step in enumerate(steps):
+        if not step.fixed:
+            for candidate in smaller(step):
+                yield [*steps[:i], candidate, *steps[i + 1:]]
