@@ -25,7 +25,8 @@ __all__ = ["FAMILIES", "Family", "area_by_block", "cells", "clock", "summary"]
 
 @dataclass(frozen=True)
 class Family:
-    """A chip family: how Yosys synthesises for it and how its cells add up."""
+    """A chip family: how Yosys synthesises for it, how its cells add up, and how nextpnr places
+    a core without pins (empty where it cannot)."""
     synth: str
     groups: Mapping[str, tuple[str, ...]]
     nextpnr: tuple[str, ...] = ()
@@ -35,12 +36,12 @@ _LUT_XILINX = tuple(f"LUT{i}" for i in range(1, 7))
 
 FAMILIES = {
     "ice40": Family(
-        synth="synth_ice40 -dsp", nextpnr=("nextpnr-ice40", "--up5k", "--package", "sg48"),
+        synth="synth_ice40 -dsp",
         groups={"LUT": ("SB_LUT4",), "carry": ("SB_CARRY",),
                 "FF": ("SB_DFF", "SB_DFFE", "SB_DFFESR", "SB_DFFESS", "SB_DFFSR", "SB_DFFSS"),
                 "DSP": ("SB_MAC16",), "RAM": ("SB_RAM40_4K",)}),
     "ecp5": Family(
-        synth="synth_ecp5", nextpnr=("nextpnr-ecp5", "--85k", "--speed", "6"),
+        synth="synth_ecp5", nextpnr=("nextpnr-ecp5", "--85k", "--speed", "6", "--out-of-context"),
         groups={"LUT": ("LUT4",), "carry": ("CCU2C",), "FF": ("TRELLIS_FF",),
                 "DSP": ("MULT18X18D",), "RAM": ("DP16KD",), "LUT RAM": ("TRELLIS_DPR16X4",)}),
     "xilinx": Family(
@@ -135,13 +136,18 @@ def area_by_block(modules: Mapping[str, Counter[str]], *, top: str) -> dict[str,
 
 
 def clock(directory: Path, *, top: str, family: str, seed: int, frequency: float) -> float:
-    """Highest clock in MHz after place and route of ``<top>.json``, pins left unconstrained.
+    """Highest clock in MHz after place and route of ``<top>.json`` out of context.
 
     Raises
     ------
+    ValueError
+        nextpnr cannot place a core of this family without pins.
     RuntimeError
         nextpnr failed, for instance because the design does not fit.
     """
+    if not FAMILIES[family].nextpnr:
+        placeable = ", ".join(name for name, entry in FAMILIES.items() if entry.nextpnr)
+        raise ValueError(f"family must be one of {placeable} for a clock, not {family!r}")
     tool, *options = FAMILIES[family].nextpnr
     output = _run(tool, [*options, "--json", f"{top}.json", "--freq", str(frequency), "--seed",
                          str(seed), "--timing-allow-fail"], directory)

@@ -197,7 +197,11 @@ class VectorEngine(wiring.Component):
         for stage in range(1, self.LATENCY + 1):
             places.append(Signal(place_layout, name=f"place{stage}", reset_less=True))
             valids.append(Signal(name=f"valid{stage}"))
-            m.d.sync += [places[stage].eq(places[stage - 1]), valids[stage].eq(valids[stage - 1])]
+            ends = raw if stage == self.LATENCY_RAW + 1 else Const(0)  # int32 groups leave before
+            m.d.sync += [
+                places[stage].eq(places[stage - 1]),
+                valids[stage].eq(valids[stage - 1] & ~ends),
+            ]
 
         # Pick the group, add the bias, requantise.
         picked = Signal(range(config.acc_group_pitch))

@@ -137,7 +137,7 @@ def test_an_interrupt_ends_with_130(run, monkeypatch):
 
 def test_an_interrupt_ends_work_that_python_cannot_stop():
     script = ("import ctypes, sys; from systolith.cli.output import Steps; "
-              "Steps().run('Working', lambda: ctypes.CDLL(None).sleep(60))")
+              "Steps().run('Working', lambda: [ctypes.CDLL(None).sleep(9) for _ in range(9)])")
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     assert process.stderr.readline() == "Working ...\n"
     process.send_signal(signal.SIGINT)

@@ -2,23 +2,17 @@
 
 import random
 from collections import Counter
-from math import prod
 
 import cocotb
 import numpy as np
 from cocotb.triggers import ReadOnly, RisingEdge
-from systolith.errors import CoreError
-from systolith.model.address import loop_offsets, strides_of
-from systolith.model.engines import RUN
-from systolith.model.state import CoreState
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import COMMANDS, ONCE, ErrorCode, LoadMode, Memory, Opcode, jumps_of
+from systolith_hw.isa import COMMANDS, ErrorCode, Opcode
 from systolith_hw.scratchpad import Scratchpad
-from systolith_hw.transfer import pad_shapes
 from systolith_sim import tb
 from systolith_sim.benches.bus import BusRules, memory
+from systolith_sim.benches.transfers import PAGE, Transfers
 
-PAGE = 4096
 SIZE = 4 * PAGE       # of the window
 WINDOW = 3 * PAGE     # where it lies on the bus
 
@@ -38,12 +32,11 @@ class Bench:
             0, 256, WINDOW + SIZE + PAGE, np.uint8)
         self.ram.write(0, contents.tobytes())
         self.outside = (contents[:WINDOW].tobytes(), contents[WINDOW + SIZE:].tobytes())
-        self.state = CoreState(self.config, contents[WINDOW:WINDOW + SIZE].copy())
+        self.transfers = Transfers(self.config, contents[WINDOW:WINDOW + SIZE].copy(), self.rng)
         self.drivers = {name: tb.StreamDriver(dut, name, pause=self.pause)
                         for name in ("load", "store")}
         self.seen = {f"{engine}_{what}": Counter() for engine in ("load", "store")
                      for what in ("wait", "raise")}
-        self.expected = {name: Counter() for name in self.seen}
 
     async def start(self):
         dut = self.dut
@@ -68,85 +61,10 @@ class Bench:
                 seen[int(payload.value)] += 1
             await RisingEdge(self.dut.clk)
 
-    def model(self, opcode, fields):
-        """Let the model do it; whether it may."""
-        state = self.state
-        kept = (state.memory.copy(), {m: p.data.copy() for m, p in state.pads.items()},
-                dict(state.counters))
-        state.semaphores = [15] * len(state.semaphores)
-        silent = {**fields, **{f"{what}{slot}_valid": 0 for what in ("wait", "raise")
-                               for slot in (0, 1)}}
-        try:
-            for _ in RUN[opcode](state, 0, silent):
-                pass
-        except CoreError:
-            state.memory[:] = kept[0]
-            for name, data in kept[1].items():
-                state.pads[name].data[:] = data
-            state.counters = kept[2]
-            return False
-        if opcode == Opcode.STORE:
-            firsts = fields["memory_base"] + loop_offsets(
-                fields["counts"], strides_of(fields["counts"], fields["memory_jumps"]))
-            self.rules.may_write |= {WINDOW + (int(first) + i) % (1 << 32) for first in firsts
-                                     for i in range(fields["run_bytes"])}
-        engine = opcode.name.lower()
-        for what in ("wait", "raise"):
-            for slot in (0, 1):
-                if fields[f"{what}{slot}_valid"]:
-                    level = fields[f"level{slot}"]
-                    times = 1 if level == ONCE else prod(fields["counts"][level:])
-                    self.expected[f"{engine}_{what}"][fields[f"{what}{slot}"]] += times
-        return True
-
-    def random_command(self, opcode):
-        """Fields of a transfer that stays inside."""
-        rng, config = self.rng, self.config
-        loops = config.control.load_loops
-        while True:
-            name = rng.choice(list(Memory)) if opcode == Opcode.LOAD else Memory.ACT
-            rows, row_bytes, pitch = pad_shapes(config)[name]
-            lane = rng.choice([0, rng.randrange(row_bytes)])
-            count = rng.choice([row_bytes - lane, rng.randint(1, row_bytes - lane)])
-            run = rng.choice([rng.randint(1, count), count, rng.randint(1, 4 * count),
-                              rng.randint(1, 400)])
-            counts = [rng.choice([1, 1, 2, 3, 4]) for _ in range(loops)]
-            ring = rng.choice([0, rng.randint(1, rows.bit_length() - 1)])
-            base = rng.choice([rng.randrange(SIZE), PAGE * rng.randint(1, 3) - rng.randrange(300)])
-            memory_strides = [rng.choice([run, rng.randrange(-700, 700)]) for _ in range(loops)]
-            pad_strides = [pitch * rng.randrange(-8, 9) for _ in range(loops)]
-            values = {
-                "memory": name, "counts": counts, "run_bytes": run, "row_bytes": count,
-                "row_step": rng.choice([1, 1, 2, -1]), "memory_base": base,
-                "memory_jumps": jumps_of(counts, memory_strides),
-                "pad_base": rng.randrange(rows) * pitch + lane,
-                "pad_jumps": jumps_of(counts, pad_strides), "ring": [ring],
-                **{f"level{slot}": rng.choice([ONCE, *range(loops)]) for slot in (0, 1)},
-            }
-            for slot in (0, 1):
-                for what in ("wait", "raise"):
-                    values[f"{what}{slot}_valid"] = rng.randrange(2)
-                    values[f"{what}{slot}"] = rng.randrange(config.control.semaphores)
-            if opcode == Opcode.LOAD and rng.random() < 0.15:
-                values |= {"mode": LoadMode.FILL, "fill": rng.randrange(-128, 128)}
-            record = COMMANDS[opcode].encode(values)
-            if prod(counts) * run < 3000 and self.model(opcode, COMMANDS[opcode].decode(record)):
-                return record
-
-    def one_run(self, opcode, address, count):
-        """A run into or out of scratchpad rows from row 0, in a ring of all rows."""
-        row_bytes = self.config.act_row_bytes
-        ring = self.config.memory.act_rows.bit_length() - 1
-        lane = self.rng.randrange(row_bytes)
-        record = COMMANDS[opcode].encode({
-            "memory_base": address, "run_bytes": count, "row_bytes": row_bytes - lane,
-            "pad_base": lane, "ring": [ring]})
-        assert self.model(opcode, COMMANDS[opcode].decode(record))
-        return record
-
     async def run(self, opcode, records):
         """Send commands, wait until nothing moves, and compare everything."""
         dut = self.dut
+        self.rules.may_write |= {WINDOW + byte for byte in self.transfers.written}
         await self.drivers[opcode.name.lower()].send(
             int.from_bytes(record, "little") for record in records)
         while not dut.idle.value:
@@ -154,10 +72,10 @@ class Bench:
         await self.compare()
 
     async def compare(self):
-        dut, state = self.dut, self.state
+        dut, state = self.dut, self.transfers.state
         assert not dut.load_error.value.to_unsigned() & 1
         assert not dut.store_error.value.to_unsigned() & 1
-        assert self.seen == self.expected
+        assert self.seen == self.transfers.semaphores
         assert self.rules.reads == state.counters["load_words"]
         assert self.rules.writes == state.counters["store_words"]
         assert not self.rules.announced
@@ -179,14 +97,7 @@ class Bench:
 
     async def fill_all(self):
         """Known contents everywhere: block RAM starts undefined."""
-        records = []
-        for name, (rows, row_bytes, _) in pad_shapes(self.config).items():
-            record = COMMANDS[Opcode.LOAD].encode({
-                "memory": name, "run_bytes": rows * row_bytes, "row_bytes": row_bytes,
-                "memory_base": self.rng.randrange(PAGE)})
-            assert self.model(Opcode.LOAD, COMMANDS[Opcode.LOAD].decode(record))
-            records.append(record)
-        await self.run(Opcode.LOAD, records)
+        await self.run(Opcode.LOAD, self.transfers.fill_all())
 
 
 @tb.bench(cycles=120_000)
@@ -196,8 +107,8 @@ async def random_transfers_equal_the_model(dut):
     await bench.start()
     await bench.fill_all()
     for _ in range(3):
-        await bench.run(Opcode.LOAD, [bench.random_command(Opcode.LOAD) for _ in range(30)])
-        await bench.run(Opcode.STORE, [bench.random_command(Opcode.STORE) for _ in range(30)])
+        await bench.run(Opcode.LOAD, [bench.transfers.random_command(Opcode.LOAD) for _ in range(30)])
+        await bench.run(Opcode.STORE, [bench.transfers.random_command(Opcode.STORE) for _ in range(30)])
 
 
 @tb.bench(cycles=120_000)
@@ -213,7 +124,7 @@ async def every_offset_and_length_around_4_kb(dut):
         runs += [(2 * PAGE - bench.rng.randrange(1, 150), bench.rng.randrange(150, 400))
                  for _ in range(4)]
         bench.rng.shuffle(runs)
-        await bench.run(opcode, [bench.one_run(opcode, *run) for run in runs])
+        await bench.run(opcode, [bench.transfers.one_run(opcode, *run) for run in runs])
 
 
 @tb.bench(cycles=4000)

@@ -147,8 +147,6 @@ class _Orderer:
         """Perhaps wait for what need not be waited for."""
         while None in command.waits and choice.random() < 0.3:
             engine = choice.choice(ENGINES)
-            if not self.placed[engine]:
-                return
             edge = self._edge(engine, None, command, edges, choice)
             if edge is None:
                 return
@@ -164,7 +162,8 @@ class _Orderer:
         if not slots:
             return None
         others = self.placed[engine]
-        candidates = others[last.position:] if last is not None else others[-3:]
+        first = last.position if last is not None else len(others) - 3
+        candidates = others[max(first, self.fenced[engine]):]  # numbers have changed at a fence
         for producer in choice.sample(candidates, len(candidates)):
             options = []
             for slot in (0, 1):

@@ -24,8 +24,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["INTERRUPTED", "Steps", "check_folder", "print_facts", "print_json", "print_table", "write_file",
-           "write_files"]
+__all__ = ["INTERRUPTED", "Steps", "check_folder", "print_facts", "print_json", "print_table",
+           "write_file", "write_files"]
 
 Result = TypeVar("Result")
 
@@ -38,13 +38,6 @@ def print_json(values: Mapping[str, Any] | list[Any]) -> None:
     click.echo(json.dumps(values, indent=2))
 
 
-def _console() -> Console:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 200  # no file or pipe is too narrow
-    return console
-
-
 def print_table(columns: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
     """A table on stdout; numbers stand right."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
@@ -53,7 +46,8 @@ def print_table(columns: list[str], rows: list[list[str]], *, title: str | None 
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    _console().print(table)
+    # A terminal wraps a long line more legibly than a table folds its cells.
+    Console(highlight=False, markup=False, width=200).print(table)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
