@@ -83,8 +83,8 @@ def test_python_and_toml_in_documents_are_right(tmp_path):
 
 
 def test_the_readme_names_every_system_package_that_ci_installs():
-    packages = re.search(r"^packages=\((.*?)\)", (ROOT / ".ci" / "run").read_text(), re.M)[1]
-    assert (f"sudo apt-get install {packages}") in (ROOT / "README.md").read_text()
+    packages, = re.findall(r"^packages=\((.*?)\)", (ROOT / ".ci" / "run").read_text(), re.M)
+    assert f"sudo apt-get install {packages}" in (ROOT / "README.md").read_text()
 
 
 def test_links_in_documents_lead_somewhere():

@@ -14,7 +14,7 @@ ALLOWED = {
     "systolith_hw": {"systolith_hw", "amaranth"},
     "systolith": {"systolith", "systolith_hw", "numpy"},
     "systolith_sim": {"systolith_sim", "systolith", "systolith_hw", "amaranth", "numpy", "cocotb",
-                      "cocotb_tools", "cocotbext"},
+                      "cocotb_tools", "cocotbext", "click", "rich"},
     "systolith_boards": {"systolith_boards", "systolith", "systolith_hw", "amaranth",
                          "amaranth_boards", "numpy", "click", "rich"},
 }

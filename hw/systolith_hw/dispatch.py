@@ -196,10 +196,12 @@ class Dispatcher(wiring.Component):
 
     Members
     -------
-    start : ``In(1)``
-        A program of ``commands`` begins.
+    start, commands : ``In``
+        A program of so many commands begins.
     fetch_blocked, fetch_left : ``In``
         From ``Fetch``.
+    halt : ``In(1)``
+        Stop.
     words : ``In(stream of word_layout)``
         The program's words.
     params : ``In(32)`` array

@@ -51,6 +51,8 @@ class RtlDevice(Device):
         Longest run.
     window : int
         Bus address of the memory; a multiple of 4096.
+    verilog : str or None
+        Text of the core where it has been emitted already; None: emit it.
 
     Raises
     ------
@@ -63,7 +65,7 @@ class RtlDevice(Device):
     def __init__(self, config: CoreConfig, *, memory_bytes: int | None = None, latency: int = 32,
                  jitter: int = 0, backpressure: float = 0.0, seed: int = 0,
                  assertions: bool = False, trace: str | Path | None = None,
-                 max_cycles: int = 1 << 32, window: int = 0):
+                 max_cycles: int = 1 << 32, window: int = 0, verilog: str | None = None):
         super().__init__(config, memory_bytes=memory_bytes)
         if window < 0 or window % 4096 or window + self.memory_bytes > 1 << config.bus.addr_bits:
             raise ValueError(f"window must be a multiple of 4096 that leaves memory_bytes="
@@ -74,7 +76,8 @@ class RtlDevice(Device):
         self._memory = np.zeros(self.memory_bytes, np.uint8)
         self._counters = dict.fromkeys(self._counter_names(), 0)
         self.harness = Harness(
-            core_verilog(config, assertions=assertions), name=config.name, memory=self._memory,
+            verilog or core_verilog(config, assertions=assertions), name=config.name,
+            memory=self._memory,
             base=window, latency=latency, jitter=jitter, backpressure=backpressure, seed=seed,
             assertions=assertions, trace=trace)
         self._identify()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -136,12 +137,21 @@ def test_an_interrupt_ends_with_130(run, monkeypatch):
 
 
 def test_an_interrupt_ends_work_that_python_cannot_stop():
-    script = ("import ctypes, sys; from systolith.cli.output import Steps; "
-              "Steps().run('Working', lambda: [ctypes.CDLL(None).sleep(9) for _ in range(9)])")
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
-    assert process.stderr.readline() == "Working ...\n"
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30)[1] == "systolith: interrupted\n"
+    script = """
+import sys, time
+from systolith.cli.output import Steps
+def work():
+    print("begun", file=sys.stderr, flush=True)
+    time.sleep(60)
+Steps().run("Working", work)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE,
+                          text=True) as process:
+        assert process.stderr is not None
+        assert [process.stderr.readline() for _ in range(2)] == ["Working ...\n", "begun\n"]
+        time.sleep(0.5)  # the main thread now waits
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[1] == "systolith: interrupted\n"
     assert process.returncode == 130
 
 

@@ -10,7 +10,8 @@ from .simulate import simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
-QUEUES = [*((Fifo, depth) for depth in (2, 4, 16)), *((ShortQueue, depth) for depth in (1, 2, 3, 5))]
+QUEUES = [*((Fifo, depth) for depth in (2, 4, 16)),
+          *((ShortQueue, depth) for depth in (1, 2, 3, 5))]
 
 
 def run(dut, rng, cycles, offer, take):

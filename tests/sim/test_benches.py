@@ -63,5 +63,6 @@ CORE = {
 @pytest.mark.parametrize("pause", [0.0, 0.4])
 def test_core(pause):
     config = CoreConfig.from_dict(CORE)
-    assert run_bench(Core(config=config), name=config.name, test_module="systolith_sim.benches.core",
+    assert run_bench(Core(config=config), name=config.name,
+                     test_module="systolith_sim.benches.core",
                      parameters={"config": CORE, "pause": pause, "seed": 3}) == 7

@@ -2,6 +2,7 @@
 
 import numpy as np
 from cocotb.triggers import FallingEdge
+
 from systolith_sim import tb
 from systolith_sim.benches.element import quiet
 

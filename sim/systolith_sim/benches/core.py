@@ -12,6 +12,7 @@ from systolith.program import Program, Slot
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES, COMMANDS, ControlOp, ErrorCode, Memory, Opcode
 from systolith_hw.registers import COUNTERS, REGISTERS, constants
+
 from systolith_sim import tb
 from systolith_sim.benches.bus import BusRules, memory, pauses
 

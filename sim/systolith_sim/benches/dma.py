@@ -9,6 +9,7 @@ from cocotb.triggers import ReadOnly, RisingEdge
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMANDS, ErrorCode, Opcode
 from systolith_hw.scratchpad import Scratchpad
+
 from systolith_sim import tb
 from systolith_sim.benches.bus import BusRules, memory
 from systolith_sim.benches.transfers import PAGE, Transfers
@@ -106,9 +107,9 @@ async def random_transfers_equal_the_model(dut):
     bench = Bench(dut)
     await bench.start()
     await bench.fill_all()
-    for _ in range(3):
-        await bench.run(Opcode.LOAD, [bench.transfers.random_command(Opcode.LOAD) for _ in range(30)])
-        await bench.run(Opcode.STORE, [bench.transfers.random_command(Opcode.STORE) for _ in range(30)])
+    for _ in range(2):
+        for opcode in (Opcode.LOAD, Opcode.STORE):
+            await bench.run(opcode, [bench.transfers.random_command(opcode) for _ in range(25)])
 
 
 @tb.bench(cycles=120_000)

@@ -3,6 +3,7 @@
 import random
 
 from cocotb.triggers import FallingEdge
+
 from systolith_sim import tb
 
 OPERANDS = (-128, -127, -1, 0, 1, 127)
@@ -50,7 +51,8 @@ async def adds_the_product_of_activation_and_active_weight(dut):
         if above_bits:
             value = rng.choice([rng.randrange(-(1 << above_bits - 2), 1 << above_bits - 2), 0])
             above[cycle] = value
-            getattr(dut, f"element_{parameters['row']}_sum_above").value = value & ((1 << above_bits) - 1)
+            sum_above = getattr(dut, f"element_{parameters['row']}_sum_above")
+            sum_above.value = value & (1 << above_bits) - 1
         if swap:
             active = shadow
         if shift:

@@ -141,18 +141,18 @@ def _memory(seed: int, records: Sequence[bytes]) -> tuple[np.ndarray, int]:
 
 def _program(case: Case) -> tuple[_Program, np.ndarray, dict[str, int]]:
     """The program, and what the model makes of it."""
-    for shuffled in (True, False):
+    def attempt(shuffled: bool) -> tuple[_Program, np.ndarray, dict[str, int]]:
         items = order(case.steps, case.config, case.seed, shuffled=shuffled)
         records, params = encode(items, case.config, case.seed)
         program = _Program(*_memory(case.seed, records), records, params)
-        try:
-            memory, counters = program.run(_model(case.config, None))
-        except CoreError as error:
-            if shuffled and error.code == ErrorCode.DEADLOCK:
-                continue    # queues too short for this order
+        return program, *program.run(_model(case.config, None))
+
+    try:
+        return attempt(True)
+    except CoreError as error:
+        if error.code != ErrorCode.DEADLOCK:
             raise
-        break
-    return program, memory, counters
+    return attempt(False)   # queues were too short for that order
 
 
 def _model(config: CoreConfig, order: int | None) -> ModelDevice:

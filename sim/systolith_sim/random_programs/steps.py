@@ -12,9 +12,10 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import ONCE, ElementType, LoadMode, Memory, Opcode, VectorOp, jumps_of
 from systolith_hw.legal import loops_of
 
-__all__ = ["PARAMETERS", "RECORD_BYTES", "STORES", "WINDOW_BYTES", "Access", "Step", "draw_step", "footprint",
-           "levels_of", "revisits_in_time", "setting_up", "smaller",
-           "units_of"]
+__all__ = [
+    "PARAMETERS", "RECORD_BYTES", "STORES", "WINDOW_BYTES", "Access", "Step", "draw_step",
+    "footprint", "levels_of", "revisits_in_time", "setting_up", "smaller", "units_of",
+]
 
 WINDOW_BYTES = 1 << 16
 PARAMETERS = range(0x5000, 0x6000)      # records of bias, multiplier and shift, never written

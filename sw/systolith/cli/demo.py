@@ -67,7 +67,8 @@ def demo(ctx: click.Context, preset: str | None, path: str | None, assignments: 
     model_scores = steps.run("Running the bit-exact model", lambda: image.run(model, x)[0])
     device = steps.run(
         "Building the simulation of the Verilog with Verilator, once per configuration",
-        lambda: open_device("rtl", config, memory_bytes=memory_for(image), trace=trace))
+        lambda: open_device("rtl", config, memory_bytes=memory_for(image), trace=trace,
+                            verilog=verilog))
     with device:
         rtl_scores = steps.run(f"Running {len(x)} digits on the Verilog",
                                lambda: image.run(device, x)[0], cycles_text(device))

@@ -125,15 +125,17 @@ def _interruptible(work: Callable[[], Result]) -> Result:
             results.append(work())
         except BaseException as error:
             errors.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    # An event, since an interrupted join() takes the thread for ended (Python 3.11 and 3.12).
+    ended = threading.Event()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(0.2)
+        while not ended.wait(0.2):
+            pass
     except KeyboardInterrupt:
-        thread.join(PATIENCE)  # tools got the signal too, and what waits for them tidies up
-        if thread.is_alive():
+        if not ended.wait(PATIENCE):  # tools got the signal too; what waits for them tidies up
             raise _StillRunning from None
         raise
     if errors:

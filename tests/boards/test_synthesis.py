@@ -1,0 +1,69 @@
+"""What synthesis leaves of an emitted core: its multipliers, its memories, and less for less."""
+
+import pytest
+from systolith_boards.synthesis import cells, summary
+from systolith_hw.config import CoreConfig
+from systolith_hw.core import Core
+from systolith_hw.emit import emit_verilog
+
+pytestmark = pytest.mark.full
+
+BASE = CoreConfig.from_dict({
+    "name": "small", "array": {"rows": 4, "cols": 4}, "vector": {"lanes": 2},
+    "memory": {"act_rows": 4096, "act_banks": 2, "wgt_rows": 1024, "acc_rows": 512,
+               "par_rows": 64},
+    "bus": {"data_bits": 32}, "control": {"semaphores": 8, "params": 4, "counters": False}})
+
+
+@pytest.fixture(scope="module")
+def counted():
+    """Cells of a core by kind, each synthesised once; flattened, as a user's chip would be."""
+    found = {}
+
+    def count(family, *changes):
+        key = (family, *changes)
+        if key not in found:
+            config = BASE.overridden(list(changes))
+            verilog = emit_verilog(Core(config=config), name=config.name)
+            modules = cells(verilog, top=config.name, family=family)
+            found[key] = summary(modules[config.name], family)
+        return found[key]
+
+    return count
+
+
+def test_every_element_keeps_its_multiplier(counted):
+    whole, half = counted("ecp5"), counted("ecp5", "vector.lanes=1")
+    requantiser = whole["DSP"] - half["DSP"]
+    assert requantiser > 0
+    assert whole["DSP"] - BASE.vector.lanes * requantiser == BASE.array.rows * BASE.array.cols
+
+
+def test_half_the_rows_are_half_the_multipliers(counted):
+    whole, half = counted("ecp5"), counted("ecp5", "array.rows=2")
+    assert whole["DSP"] - half["DSP"] == 2 * BASE.array.cols
+    assert half["FF"] < whole["FF"]
+    assert half["LUT"] < whole["LUT"]
+
+
+def test_half_the_lanes_are_fewer_registers(counted):
+    # Not clearly fewer LUT: narrower groups are more to choose from.
+    whole, half = counted("ecp5"), counted("ecp5", "vector.lanes=1")
+    assert half["FF"] < whole["FF"]
+    assert half["DSP"] < whole["DSP"]
+
+
+def test_half_the_activation_rows_are_less_block_ram(counted):
+    # 4096 rows of 32 bits are 8 blocks of 18 Kbit, with byte enables.
+    whole, half = counted("ecp5"), counted("ecp5", "memory.act_rows=2048")
+    assert whole["RAM"] - half["RAM"] == 4
+    assert half["DSP"] == whole["DSP"]
+
+
+@pytest.mark.parametrize("family", ["ice40", "xilinx"])
+def test_other_families_infer_multipliers_and_block_ram(counted, family):
+    found = counted(family)
+    assert found["DSP"] >= BASE.array.rows * BASE.array.cols
+    assert found["RAM"] >= 8
+    # Memories in registers would be tens of thousands more.
+    assert found["FF"] < 12_000
