@@ -285,8 +285,9 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
             "between walk the K direction. Each iteration of loop 2 takes the next weight tile. "
             "Semaphore levels are 2 and up. ring[0], ring[1], ring[2] wrap activation, weight and "
             "accumulator rows. Raises happen when the iteration's sums stand in the accumulator. "
-            "Rows of one tile must differ in their accumulator row. Row addresses are 16 bits and "
-            "wrap.",
+            "Rows of one tile must differ in their accumulator row, and tiles that follow each "
+            "other must come back to a row no sooner than min(R, 4) rows later. Row addresses are "
+            "16 bits and wrap.",
             (Field(name="counts", byte=16, bits=16, count=6, default=1,
                    text="Iterations of the loops, innermost first."),
              Field(name="act_base", byte=28, bits=32, text="First activation row."),

@@ -228,6 +228,9 @@ class Program:
                 values: dict[str, Any]) -> None:
         if len(slots) > 2:
             raise ValueError(f"slots must be at most 2, not {slots!r}")
+        if len(slots) == 2 and slots[0].wait and slots[0].wait == slots[1].wait and (
+                slots[0].level != slots[1].level):
+            raise ValueError(f"slots must wait for one semaphore at one level only, not {slots!r}")
         for number, slot in enumerate(slots):
             values[f"level{number}"] = slot.level
             times = 1 if slot.level == ONCE else prod(counts[slot.level:])

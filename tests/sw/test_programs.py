@@ -40,6 +40,11 @@ def test_a_program_knows_its_limits():
         program.fill(memory=Memory.ACT, value=0, run_bytes=1, row=0, slots=[Slot()] * 3)
     assert str(caught.value).startswith("slots must be at most 2, not ")
     with pytest.raises(ValueError) as caught:
+        program.fill(memory=Memory.ACT, value=0, run_bytes=1, row=0, counts=[2],
+                     slots=[Slot(wait="a", level=0), Slot(wait="a")])
+    assert str(caught.value).startswith(
+        "slots must wait for one semaphore at one level only, not ")
+    with pytest.raises(ValueError) as caught:
         program.fill(memory=Memory.ACT, value=0, run_bytes=70000, row=0)
     assert str(caught.value) == "run_bytes must be from 0 to 65535, not 70000"
     with pytest.raises(TypeError) as caught:
