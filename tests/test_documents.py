@@ -62,6 +62,11 @@ def test_what_documents_tell_users_to_run_runs(tmp_path, monkeypatch):
                 assert set(words[1:]) <= targets, (document.name, line)
                 if words[1] == "demo":
                     assert CliRunner().invoke(main, ["demo"]).exit_code == 0
+            elif words[:2] == ["python", "-m"]:
+                # Long-running tools of developers: that their options are understood.
+                command = importlib.import_module(words[2]).main
+                options = command.make_context(words[2], words[3:]).params
+                assert options, (document.name, line)
             elif words[0] == ".venv/bin/python":
                 assert (ROOT / words[1]).is_file(), (document.name, line)
             else:
@@ -188,7 +193,7 @@ STANDARD = {*read_ports(BusConfig()), *write_ports(BusConfig()), *slave_ports()}
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-@pytest.mark.parametrize("component", components(), ids=lambda component: component.__name__)
+@pytest.mark.parametrize("component", list(components()), ids=lambda component: component.__name__)
 def test_documented_members_are_the_components_members(component):
     members = set(sample(component).signature.members)
     heads, mentioned = documented_members(component)
@@ -201,7 +206,7 @@ def test_documented_members_are_the_components_members(component):
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-@pytest.mark.parametrize("component", components(), ids=lambda component: component.__name__)
+@pytest.mark.parametrize("component", list(components()), ids=lambda component: component.__name__)
 def test_parameters_are_stored_under_their_names(component):
     parameters = inspect.signature(component).parameters
     made = sample(component)

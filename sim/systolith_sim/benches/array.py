@@ -65,6 +65,7 @@ async def run(dut, lengths, rng, gap):
 
 
 def lengths_of(rng, rows):
+    """Activation rows of some tiles: one, as many as the array has, more, and any."""
     return [1, 1, 1, rows, rows, 2 * rows + 3,
             *(int(m) for m in rng.integers(1, 2 * rows + 2, 10))]
 

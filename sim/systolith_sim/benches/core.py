@@ -48,23 +48,29 @@ class Host:
         return bytes(self.ram.read(0, WINDOW)), bytes(self.ram.read(WINDOW + SIZE, PAGE))
 
     async def start(self):
+        """Reset the core and tell it where its memory is."""
         await tb.start(self.dut)
         await self.prepare()
 
     async def prepare(self):
+        """Tell the core where its memory is."""
         await self.set("window_low", WINDOW)
         await self.set("window_bytes", SIZE)
 
     async def get(self, name):
+        """Value of a register."""
         return await self.registers.read_dword(REGISTERS[name].offset)
 
     async def set(self, name, value):
+        """Write a register."""
         await self.registers.write_dword(REGISTERS[name].offset, value)
 
     async def act(self, bit):
+        """Write a 1 to a bit of the control register."""
         await self.set("control", 1 << REGISTERS["control"].bits.index(bit))
 
     async def status(self):
+        """Names of the bits set in the status register."""
         value = await self.get("status")
         return {bit for i, bit in enumerate(REGISTERS["status"].bits) if value >> i & 1}
 
@@ -144,6 +150,7 @@ class Host:
         self.memory[:] = np.frombuffer(self.ram.read(WINDOW, SIZE), np.uint8)
 
     async def reset(self):
+        """Soft reset, to its end."""
         await self.act("reset")
         while {"resetting", "busy"} & await self.status():
             pass

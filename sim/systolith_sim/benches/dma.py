@@ -40,6 +40,7 @@ class Bench:
                      for what in ("wait", "raise")}
 
     async def start(self):
+        """Reset, and answer semaphores from now on."""
         dut = self.dut
         dut.window.value = WINDOW
         dut.window_bytes.value = SIZE
@@ -73,6 +74,7 @@ class Bench:
         await self.compare()
 
     async def compare(self):
+        """Everything the engines did is what the model did."""
         dut, state = self.dut, self.transfers.state
         assert not dut.load_error.value.to_unsigned() & 1
         assert not dut.store_error.value.to_unsigned() & 1
