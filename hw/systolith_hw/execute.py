@@ -172,6 +172,8 @@ class ActivationSequencer(wiring.Component):
         A row is read; it comes ``Scratchpad.READ_LATENCY`` cycles later.
     swap : ``Out(1)``
         It is the first of its tile.
+    lanes : ``Out(range(rows + 1))``
+        How many of its activations meet a weight; the others are fed as zeros.
     acc_row, overwrite, event : ``Out``
         Where its sums go, whether they overwrite, and which raises follow.
     event_ready : ``In(1)``
@@ -192,6 +194,7 @@ class ActivationSequencer(wiring.Component):
                                 width=8 * config.act_row_bytes)),
             "issue": Out(1),
             "swap": Out(1),
+            "lanes": Out(range(config.array.rows + 1)),
             "acc_row": Out(range(config.memory.acc_rows)),
             "overwrite": Out(1),
             "event": Out(2),
@@ -234,6 +237,7 @@ class ActivationSequencer(wiring.Component):
                           & (self.event_ready | ~self.event.any())),
             walker.o.ready.eq(self.issue),
             self.swap.eq(self.issue & tile_start),
+            self.lanes.eq(Mux(row.last[2], record["k_last"], self.config.array.rows)),
             self.done.eq(self.issue & row.last.all()),
             self.act.valid.eq(self.issue),
             self.act.addr.eq(act_row),
@@ -361,15 +365,22 @@ class ExecuteEngine(wiring.Component):
         ]
 
         # Into the array, and beside it to the accumulator.
-        read = data.StructLayout({"valid": 1, "swap": 1})
+        read = data.StructLayout({"valid": 1, "swap": 1, "lanes": rows.lanes.shape()})
         entering = Signal(read)
-        m.d.comb += [entering.valid.eq(rows.issue), entering.swap.eq(rows.swap)]
+        m.d.comb += [
+            entering.valid.eq(rows.issue),
+            entering.swap.eq(rows.swap),
+            entering.lanes.eq(rows.lanes),
+        ]
         for stage in range(Scratchpad.READ_LATENCY):
             delayed = Signal(read, name=f"entering{stage}")
             m.d.sync += delayed.eq(entering)
             entering = delayed
         m.d.comb += [
-            array.row.eq(self.act.data),
+            # Lanes beyond the last weight hold anything; times zero, that is no number in a
+            # simulator of four values, and toggles for nothing in silicon.
+            *(array.row[i].eq(Mux(i < entering.lanes, self.act.data[8 * i:8 * i + 8], 0))
+              for i in range(self.config.array.rows)),
             array.row_valid.eq(entering.valid),
             array.swap.eq(entering.swap),
             array.weights.eq(weights.weights),
