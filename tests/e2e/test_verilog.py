@@ -107,7 +107,7 @@ def test_no_undefined_value_reaches_memory(size, tmp_path):
         (tmp_path / name).write_text(contents)
     subprocess.run(["iverilog", "-g2001", "-o", "smoke", "demo_smoke_tb.v", "demo.v"],
                    cwd=tmp_path, check=True)
-    result = subprocess.run(["vvp", "smoke"], cwd=tmp_path, check=True, capture_output=True,
+    result = subprocess.run(["vvp", "smoke"], cwd=tmp_path, check=False, capture_output=True,
                             text=True, timeout=120)
     assert re.search(r"^PASS: demo, \d+ cycles$", result.stdout, re.M), result.stdout[-2000:]
 
