@@ -92,7 +92,7 @@ def test_the_smoke_bench_passes(smoke):
     assert re.search(r"^PASS: demo, \d+ cycles$", run_smoke(text, files), re.M)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (3, 5)], ids=str)
+@pytest.mark.parametrize("size", [(8, 8), (3, 5)], ids=["8x8", "3x5"])
 def test_no_undefined_value_reaches_memory(size, tmp_path):
     """In a simulator of four values memories and data registers begin undefined, and stay so where
     nobody wrote; Verilator would show some number there."""
