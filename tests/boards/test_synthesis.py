@@ -40,10 +40,11 @@ def test_every_element_keeps_its_multiplier(counted):
 
 
 def test_half_the_rows_are_half_the_multipliers(counted):
-    whole, half = counted("ecp5"), counted("ecp5", "array.rows=2")
-    assert whole["DSP"] - half["DSP"] == 2 * BASE.array.cols
+    # LUTs say little at this size: what is not array is most of them, and mapping is not monotonic.
+    whole, half = counted("ecp5", "array.rows=8"), counted("ecp5")
+    assert whole["DSP"] - half["DSP"] == 4 * BASE.array.cols
     assert half["FF"] < whole["FF"]
-    assert half["LUT"] < whole["LUT"]
+    assert half["carry"] < whole["carry"]
 
 
 def test_half_the_lanes_are_fewer_registers(counted):
