@@ -11,7 +11,7 @@ from .array import Array
 from .config import CoreConfig
 from .fifo import ShortQueue
 from .isa import COMMANDS, ErrorCode, Opcode
-from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
+from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports, error_layout
 from .scratchpad import ReadPort, Scratchpad
 from .semaphore import Gate, Raiser, at_level
 from .transfer import ring_row
@@ -297,15 +297,8 @@ class ExecuteEngine(wiring.Component):
             "acc_first": Out(1),
             "acc_sums": Out(self.array.signature.members["sums"].shape),
             "acc_written": In(1),
-            "wait": Out(stream.Signature(5)),
-            "raise_": Out(stream.Signature(5)),
-            "raise_index": Out(INDEX_BITS),
-            "busy": Out(1),
-            "blocked": Out(1),
-            "waiting": Out(1),
             "waiting_index": Out(INDEX_BITS),
-            "idle": Out(1),
-            "error": Out(error_layout),
+            **engine_ports(),
         })
 
     def elaborate(self, platform):

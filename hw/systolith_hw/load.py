@@ -11,7 +11,7 @@ from .cells import place
 from .config import CoreConfig
 from .fifo import Fifo, ShortQueue
 from .isa import COMMANDS, ErrorCode, LoadMode, Opcode
-from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
+from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports
 from .scratchpad import WritePort
 from .semaphore import Raiser
 from .transfer import ROW_BITS, RunWalker, lane_bits, pad_shapes, ring_row, rotate_bytes
@@ -66,14 +66,7 @@ class LoadEngine(wiring.Component):
             "bursts": Out(stream.Signature(burst_layout(config.bus.data_bytes))),
             "words": In(stream.Signature(word_layout(config.bus))),
             **ports,
-            "wait": Out(stream.Signature(5)),
-            "raise_": Out(stream.Signature(5)),
-            "raise_index": Out(INDEX_BITS),
-            "busy": Out(1),
-            "blocked": Out(1),
-            "waiting": Out(1),
-            "idle": Out(1),
-            "error": Out(error_layout),
+            **engine_ports(),
         })
 
     def elaborate(self, platform):

@@ -1,16 +1,31 @@
 """A command's fields as seen by hardware."""
 
 from amaranth.hdl import Cat, Value
-from amaranth.lib import data
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import Out
 
 from .isa import COMMAND_BYTES, MAX_COMMANDS, Command
 
-__all__ = ["INDEX_BITS", "RECORD_BITS", "Record", "error_layout"]
+__all__ = ["INDEX_BITS", "RECORD_BITS", "Record", "engine_ports", "error_layout"]
 
 RECORD_BITS = 8 * COMMAND_BYTES
 INDEX_BITS = MAX_COMMANDS.bit_length()
 
 error_layout = data.StructLayout({"valid": 1, "code": 4, "index": INDEX_BITS})
+
+
+def engine_ports() -> dict[str, wiring.Member]:
+    """Members of every engine: its way to the semaphores, what it is doing, and its error."""
+    return {
+        "wait": Out(stream.Signature(5)),
+        "raise_": Out(stream.Signature(5)),
+        "raise_index": Out(INDEX_BITS),
+        "busy": Out(1),
+        "blocked": Out(1),
+        "waiting": Out(1),
+        "idle": Out(1),
+        "error": Out(error_layout),
+    }
 
 
 class Record:

@@ -11,7 +11,7 @@ from .choose import choose
 from .config import CoreConfig
 from .fifo import Fifo
 from .isa import COMMANDS, ErrorCode, Opcode
-from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
+from .record import RECORD_BITS, Record, engine_ports
 from .scratchpad import ReadPort, Scratchpad
 from .semaphore import Raiser
 from .transfer import ROW_BITS, RunWalker, lane_bits, ring_row, rotate_bytes
@@ -66,14 +66,7 @@ class StoreEngine(wiring.Component):
             "words": Out(stream.Signature(data.StructLayout({
                 "data": bus.data_bits, "strobe": bus.data_bytes}))),
             "done": In(stream.Signature(data.StructLayout({"tag": write_tag, "error": 1}))),
-            "wait": Out(stream.Signature(5)),
-            "raise_": Out(stream.Signature(5)),
-            "raise_index": Out(INDEX_BITS),
-            "busy": Out(1),
-            "blocked": Out(1),
-            "waiting": Out(1),
-            "idle": Out(1),
-            "error": Out(error_layout),
+            **engine_ports(),
         })
 
     def elaborate(self, platform):

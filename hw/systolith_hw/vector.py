@@ -11,7 +11,7 @@ from .cells import place
 from .choose import choose
 from .config import CoreConfig
 from .isa import COMMANDS, ElementType, ErrorCode, Opcode
-from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
+from .record import RECORD_BITS, Record, engine_ports
 from .requantise import Requantiser
 from .scratchpad import ReadPort, Scratchpad, WritePort
 from .semaphore import Gate, Raiser, at_level
@@ -70,14 +70,7 @@ class VectorEngine(wiring.Component):
                                 width=8 * config.par_row_bytes)),
             "act": Out(WritePort(addr_bits=exact_log2(config.memory.act_rows),
                                  width=8 * config.act_row_bytes)),
-            "wait": Out(stream.Signature(5)),
-            "raise_": Out(stream.Signature(5)),
-            "raise_index": Out(INDEX_BITS),
-            "busy": Out(1),
-            "blocked": Out(1),
-            "waiting": Out(1),
-            "idle": Out(1),
-            "error": Out(error_layout),
+            **engine_ports(),
         })
 
     def elaborate(self, platform):
