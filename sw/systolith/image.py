@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from .device import Device
 __all__ = ["Image", "Segment", "Tensor"]
 
 MAGIC = b"SLITH\r\n\x1a"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<8sIIQQ")  # magic, version, CRC-32 of the rest, description, contents
 DTYPES = {"int8": np.dtype("<i1"), "int32": np.dtype("<i4")}
 
@@ -33,20 +34,27 @@ class Tensor:
     address : int
         First byte.
     shape : tuple of int
-    strides : tuple of int
-        Bytes from one element to the next in each dimension; the last is the element's size.
     dtype : str
         ``int8`` or ``int32``, little-endian.
+    strides : tuple of int
+        Bytes from one element to the next in each dimension; the last is the element's size.
+    panel : int
+        0, or in place of strides: the rows of a matrix are cut into panels of so many, one after
+        the other in memory, and each panel (the last has what is left) is transposed and dense.
     """
     name: str
     address: int
     shape: tuple[int, ...]
-    strides: tuple[int, ...]
     dtype: str
+    strides: tuple[int, ...] = ()
+    panel: int = 0
 
     def __post_init__(self):
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        if len(self.strides) != (0 if self.panel else len(self.shape)):
+            raise ValueError(f"strides must be one for each dimension, or none where panel is "
+                             f"given, not {self.strides!r}")
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "strides", tuple(self.strides))
 
@@ -54,6 +62,8 @@ class Tensor:
     def byte_count(self) -> int:
         """Bytes from the first element to the end of the last."""
         item = DTYPES[self.dtype].itemsize
+        if self.panel:
+            return item * prod(self.shape)
         return item + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
     def to_bytes(self, array: np.ndarray) -> bytes:
@@ -70,13 +80,22 @@ class Tensor:
                             f"not {array.dtype.name!r}")
         if array.shape != self.shape:
             raise ValueError(f"{self.name} must have shape {self.shape}, not {array.shape!r}")
+        if self.panel:
+            return b"".join(array[start:start + self.panel].T.tobytes()
+                            for start in range(0, len(array), self.panel))
         raw = np.zeros(self.byte_count, np.uint8)
         self._view(raw)[...] = array
         return raw.tobytes()
 
     def from_bytes(self, raw: np.ndarray) -> np.ndarray:
         """The array that ``byte_count`` bytes of memory are."""
-        return self._view(np.ascontiguousarray(raw)).copy()
+        raw = np.ascontiguousarray(raw)
+        if not self.panel:
+            return self._view(raw).copy()
+        flat, (rows, cols) = raw.view(DTYPES[self.dtype]), self.shape
+        return np.concatenate([
+            flat[start * cols:(start + self.panel) * cols].reshape(cols, -1).T
+            for start in range(0, rows, self.panel)])
 
     def _view(self, raw: np.ndarray) -> np.ndarray:
         return np.ndarray(self.shape, DTYPES[self.dtype], raw.data, 0, self.strides)

@@ -9,10 +9,17 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES
 
 from .image import Image, Segment, Tensor
-from .layout import aligned, pack_parameters, pack_weights, split_weights
+from .layout import (
+    aligned,
+    pack_parameters,
+    pack_row_parameters,
+    pack_weights,
+    split_weights,
+)
 from .program import Program
 from .schedule import emit_product
-from .tiling import Product, Tiling, choose_tiling
+from .search import choose_tiling
+from .tiling import Problem, Product, Tiling
 
 __all__ = ["Linear", "compile_layers"]
 
@@ -119,17 +126,23 @@ class Linear:
             raise ValueError(f"weights must keep every sum of column {column} within {INT32_MAX}, "
                              f"not {int(reach[column])!r}")
 
-    def packed_parameters(self, config: CoreConfig) -> bytes | None:
-        """Bias, multipliers and shifts in the core's layout; None where all would be 0."""
+    @cached_property
+    def channels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bias, multiplier and shift of every output channel."""
         bias = self.folded_bias
         if self.multiplier is None or self.shift is None:
-            if not bias.any():
-                return None
-            zeros = np.zeros_like(bias)
-            return pack_parameters(bias, zeros, zeros, config=config)
-        return pack_parameters(
-            bias, self._channels("multiplier", self.multiplier, 0, INT32_MAX),
-            self._channels("shift", self.shift, -31, 7), config=config)
+            return bias, np.zeros_like(bias), np.zeros_like(bias)
+        return (bias, self._channels("multiplier", self.multiplier, 0, INT32_MAX),
+                self._channels("shift", self.shift, -31, 7))
+
+    @property
+    def params(self) -> str:
+        """``"none"`` where all parameters are 0, ``"shared"`` where all columns have the same,
+        otherwise ``"columns"``."""
+        if not any(values.any() for values in self.channels):
+            return "none"
+        return "shared" if all((values == values[0]).all()
+                               for values in self.channels) else "columns"
 
 
 def _check_scalar(name: str, value: object, low: int, high: int) -> None:
@@ -180,17 +193,19 @@ def compile_layers(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -
         if layer.weights.shape[0] != before.weights.shape[1]:
             raise ValueError(f"weights after {before.weights.shape[1]} outputs must have as many "
                              f"rows, not {layer.weights.shape[0]!r}")
+    swapped = _swap_pays(layers, config=config, rows=rows)
     memory, segments = _Memory(), []
     program = Program(config=config)
-    tensors = [_place(memory, config, "x", rows, layers[0].weights.shape[0], "int8")]
+    place = _Placed(memory=memory, segments=segments, config=config, swapped=swapped)
+    tensors = [place.tensor("x", rows, layers[0].weights.shape[0], "int8")]
     for number, layer in enumerate(layers):
         name = "y" if number == len(layers) - 1 else f"hidden{number}"
-        tensors.append(_place(memory, config, name, rows, layer.weights.shape[1],
-                              layer.result_dtype))
+        tensors.append(place.tensor(name, rows, layer.weights.shape[1], layer.result_dtype))
         if number:
             program.drain()
-        product, tiling = _plan(layer, tensors[-2], tensors[-1], memory, segments, config)
-        emit_product(program, product, tiling)
+        problem = _problem(layer, config=config, rows=rows, swapped=swapped)
+        _, tiling = choose_tiling(problem)
+        emit_product(program, place.product(layer, problem, tiling, *tensors[-2:]), tiling)
     commands = program.encode()
     program_address = memory.take(len(commands))
     segments.append(Segment(address=program_address, data=commands))
@@ -199,33 +214,90 @@ def compile_layers(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -
                  segments=tuple(segments), inputs=(tensors[0],), outputs=(tensors[-1],))
 
 
-def _place(memory: _Memory, config: CoreConfig, name: str, rows: int, cols: int,
-           dtype: str) -> Tensor:
-    """A matrix in memory whose rows start at whole bus words."""
-    item = 4 if dtype == "int32" else 1
-    pitch = aligned(cols * item, config.bus.data_bytes) if rows > 1 else cols * item
-    return Tensor(name=name, address=memory.take(rows * pitch), shape=(rows, cols),
-                  strides=(pitch, item), dtype=dtype)
+def _problem(layer: Linear, *, config: CoreConfig, rows: int, swapped: bool) -> Problem:
+    """The product of one layer; swapped, its transposed weights are the activations."""
+    k, n = layer.weights.shape
+    item = 4 if layer.result_dtype == "int32" else 1
+    if not swapped:
+        return Problem(config=config, m=rows, n=n, k=k, passes=len(layer.parts),
+                       result_bytes=item, params=layer.params)
+    params = "rows" if layer.params == "columns" else layer.params
+    return Problem(config=config, m=n, n=rows, k=k, passes=1, result_bytes=item, params=params,
+                   panels=True)
 
 
-def _plan(layer: Linear, source: Tensor, target: Tensor, memory: _Memory,
-          segments: list[Segment], config: CoreConfig) -> tuple[Product, Tiling]:
-    """Choose the tiling of one layer and place its weights and parameters."""
-    m, k = source.shape
-    n = target.shape[1]
-    parts, params = layer.parts, layer.packed_parameters(config)
-    tiling = choose_tiling(config=config, m=m, n=n, k=k, passes=len(parts),
-                           result_bytes=target.strides[1], shared_params=params is None)
-    weights = pack_weights(parts, config=config, padded_rows=tiling.padded_k)
-    weights_address = memory.take(len(weights))
-    segments.append(Segment(address=weights_address, data=weights))
-    params_address = None
-    if params is not None:
-        params_address = memory.take(len(params))
-        segments.append(Segment(address=params_address, data=params))
-    return Product(
-        m=m, n=n, k=k, a_address=source.address, a_pitch=source.strides[0],
-        weights_address=weights_address, params_address=params_address,
-        out_address=target.address, out_pitch=target.strides[0],
-        requantised=layer.multiplier is not None, zero_point=int(layer.zero_point),
-        clamp=(int(layer.clamp[0]), int(layer.clamp[1]))), tiling
+def _swap_pays(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -> bool:
+    """Whether all layers together are faster with their operands swapped."""
+    if any(len(layer.parts) > 1 for layer in layers):
+        return False
+    plain, swapped = ([_problem(layer, config=config, rows=rows, swapped=swap)
+                       for layer in layers] for swap in (False, True))
+    if sum(map(_array_cycles, swapped)) >= sum(map(_array_cycles, plain)) or any(
+            problem.params == "rows" and problem.m > config.memory.par_rows
+            for problem in swapped):
+        return False
+    return (sum(choose_tiling(problem)[0] for problem in swapped)
+            < sum(choose_tiling(problem)[0] for problem in plain))
+
+
+def _array_cycles(problem: Problem) -> int:
+    """Least cycles that the array needs."""
+    return (max(problem.m, problem.config.array.rows) * problem.k_tiles * problem.n_tiles
+            * problem.passes)
+
+
+@dataclass(kw_only=True)
+class _Placed:
+    """Gives tensors, weights and parameters their places in memory."""
+    memory: _Memory
+    segments: list[Segment]
+    config: CoreConfig
+    swapped: bool
+
+    def tensor(self, name: str, rows: int, cols: int, dtype: str) -> Tensor:
+        """A matrix whose rows start at whole bus words, or where operands are swapped, panels."""
+        item = 4 if dtype == "int32" else 1
+        if self.swapped:
+            return Tensor(name=name, address=self.memory.take(rows * cols * item),
+                          shape=(rows, cols), dtype=dtype, panel=self.config.array.cols)
+        pitch = self._pitch(rows, cols * item)
+        return Tensor(name=name, address=self.memory.take(rows * pitch), shape=(rows, cols),
+                      strides=(pitch, item), dtype=dtype)
+
+    def product(self, layer: Linear, problem: Problem, tiling: Tiling, source: Tensor,
+                target: Tensor) -> Product:
+        """One layer, with its weights and parameters in memory."""
+        k, n = layer.weights.shape
+        constants = {}
+        if self.swapped:
+            pitch = self._pitch(n, k)
+            rows = np.zeros((n, pitch), np.int8)
+            rows[:, :k] = layer.weights.T
+            constants = {"a_address": self._segment(rows.tobytes()), "a_pitch": pitch,
+                         "weights_address": source.address, "out_pitch": 0}
+        else:
+            packed = pack_weights(layer.parts, config=self.config, padded_rows=tiling.padded_k)
+            constants = {"a_address": source.address, "a_pitch": source.strides[0],
+                         "weights_address": self._segment(packed),
+                         "out_pitch": target.strides[0]}
+        params = b""
+        if problem.params == "rows":
+            params = pack_row_parameters(*layer.channels, config=self.config)
+        elif problem.params == "columns":
+            params = pack_parameters(*layer.channels, config=self.config)
+        elif problem.params == "shared":
+            params = pack_parameters(*(np.full(self.config.array.cols, values[0])
+                                       for values in layer.channels), config=self.config)
+        return Product(
+            m=problem.m, n=problem.n, k=k, params=problem.params,
+            params_address=self._segment(params) if params else 0, out_address=target.address,
+            requantised=layer.multiplier is not None, zero_point=int(layer.zero_point),
+            clamp=(int(layer.clamp[0]), int(layer.clamp[1])), **constants)
+
+    def _pitch(self, rows: int, row_bytes: int) -> int:
+        return aligned(row_bytes, self.config.bus.data_bytes) if rows > 1 else row_bytes
+
+    def _segment(self, data: bytes) -> int:
+        address = self.memory.take(len(data))
+        self.segments.append(Segment(address=address, data=data))
+        return address

@@ -3,7 +3,10 @@
 import numpy as np
 from systolith_hw.config import CoreConfig
 
-__all__ = ["aligned", "pack_parameters", "pack_weights", "split_weights"]
+__all__ = [
+    "aligned", "pack_panels", "pack_parameters", "pack_row_parameters", "pack_weights",
+    "split_weights",
+]
 
 
 def aligned(value: int, step: int) -> int:
@@ -48,8 +51,18 @@ def pack_weights(parts: list[np.ndarray], *, config: CoreConfig, padded_rows: in
     for number, part in enumerate(parts):
         tall[number, :k] = part
     tall = tall.reshape(-1, n)
+    return pack_panels(tall, config=config)
+
+
+def pack_panels(matrix: np.ndarray, *, config: CoreConfig) -> bytes:
+    """Panel by panel of ``config.array.cols`` columns, each dense; the last has what is left."""
     cols = config.array.cols
-    return b"".join(tall[:, start:start + cols].tobytes() for start in range(0, n, cols))
+    return b"".join(matrix[:, start:start + cols].tobytes()
+                    for start in range(0, matrix.shape[1], cols))
+
+
+PARAMETERS = np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1"),
+                       ("reserved", "V3")])
 
 
 def pack_parameters(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, *,
@@ -64,11 +77,17 @@ def pack_parameters(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray,
     """
     n, cols = len(bias), config.array.cols
     channels = config.groups_per_row * config.vector.lanes
-    tiles = -(-n // cols)
-    record = np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1"),
-                       ("reserved", "V3")])
-    records = np.zeros((tiles, channels), record)
+    records = np.zeros((-(-n // cols), channels), PARAMETERS)
     tile, column = np.divmod(np.arange(n), cols)
     for name, values in (("bias", bias), ("multiplier", multiplier), ("shift", shift)):
         records[name][tile, column] = values
+    return records.tobytes()
+
+
+def pack_row_parameters(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, *,
+                        config: CoreConfig) -> bytes:
+    """One parameter row per output channel, the same in every lane; as ``pack_parameters``."""
+    records = np.zeros((len(bias), config.vector.lanes), PARAMETERS)
+    for name, values in (("bias", bias), ("multiplier", multiplier), ("shift", shift)):
+        records[name] = values[:, None]
     return records.tobytes()

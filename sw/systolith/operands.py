@@ -26,8 +26,6 @@ class Operands:
         Place in the ring of weights of the next chunk.
     chunks_loaded : int
         Chunks of weights asked for so far.
-    panel_ends : list of int
-        For every panel of activations the chunks that it and those before it meet.
     halves : int
         Accumulator halves filled so far.
     """
@@ -37,11 +35,10 @@ class Operands:
         self.cols = self.config.array.cols
         self.wgt_row = 0
         self.chunks_loaded = 0
-        self.panel_ends: list[int] = []
         self.halves = 0
 
     def load_activations(self, first_row: int, rows: int, buffer_row: int, k_start: int,
-                          k_stop: int) -> None:
+                         k_stop: int) -> None:
         """Load K range ``k_start`` to ``k_stop`` of ``rows`` rows, one panel per K tile."""
         height = self.tiling.tile_rows
         most = MAX_RUN_BYTES // height * height
@@ -53,39 +50,49 @@ class Operands:
                 row=buffer_row + (start - k_start) // height * rows, row_step=rows,
                 counts=[rows], strides=[self.product.a_pitch], row_strides=[1])
 
-    def load_weights(self, tile: int, offset: int, chunk_rows: int, count: int,
-                      stride: int) -> None:
-        """Load ``count`` chunks, from row ``offset`` of column tile ``tile`` on.
+    def load_weights(self, tile: int, tiles: int, *, offset: int, chunk_rows: int,
+                     chunks: int = 1) -> None:
+        """Load chunks of weights of some column tiles, tile by tile.
 
-        The first ones of the program find the ring empty; the others wait for space.
+        Parameters
+        ----------
+        tile, tiles : int
+        offset : int
+            First weight row of the pass.
+        chunk_rows, chunks : int
+            Rows of a chunk, and chunks of each tile; more than one only where a tile's chunks end
+            where the next tile begins.
         """
-        cols = min(self.cols, self.product.n - tile * self.cols)
-        panel = self.tiling.passes * self.tiling.padded_k * self.cols
-        address = self.product.weights_address + tile * panel + offset * cols
+        panel_rows = self.tiling.passes * self.tiling.padded_k
+        full = max(0, min(tile + tiles, self.product.n // self.cols) - tile)
+        for first, count in ((tile, full), (tile + full, tiles - full)):
+            cols = min(self.cols, self.product.n - first * self.cols)
+            stride = panel_rows * cols if chunks == 1 else chunk_rows * cols
+            address = (self.product.weights_address + first * panel_rows * self.cols
+                       + offset * cols)
+            self._load_chunks(address, cols, chunk_rows, count * chunks, stride)
+
+    def _load_chunks(self, address: int, cols: int, chunk_rows: int, count: int,
+                     stride: int) -> None:
+        """The first chunks of the program find the ring empty; the others wait for space."""
         wgt_rows = self.config.memory.wgt_rows
         free = max(0, min(count, self.tiling.depth - self.chunks_loaded))
         for size, wait in ((free, None), (count - free, WGT_FREE)):
-            if size:
+            while size:
+                now = min(size, 65535)
                 self.program.load(
                     memory=Memory.WGT, address=address, run_bytes=chunk_rows * cols,
-                    row=self.wgt_row, row_bytes=cols, counts=[size], strides=[stride],
+                    row=self.wgt_row, row_bytes=cols, counts=[now], strides=[stride],
                     row_strides=[chunk_rows], ring=wgt_rows.bit_length() - 1,
                     slots=[Slot(wait=wait, post=WGT_READY, level=0)])
-                address += size * stride
-                self.wgt_row = (self.wgt_row + size * chunk_rows) % wgt_rows
-                self.chunks_loaded += size
-
-    def buffer_row(self, panel: int) -> int:
-        return panel % self.tiling.buffers * self.tiling.buffer_rows
-
-    def buffer_free(self, panel: int) -> bool:
-        """Whether the loads so far have waited for the last use of a panel's buffer."""
-        before = panel - self.tiling.buffers
-        return before < 0 or self.chunks_loaded - self.tiling.depth >= self.panel_ends[before]
+                address += now * stride
+                self.wgt_row = (self.wgt_row + now * chunk_rows) % wgt_rows
+                self.chunks_loaded += now
+                size -= now
 
     def execute(self, *, rows: int, buffer_row: int, wgt_row: int, tiles: int, k_tiles: int,
-                 chunks: int, k_last: int, acc_stride: int, accumulate: bool,
-                 slots: list[Slot]) -> None:
+                chunks: int, k_last: int, acc_stride: int, accumulate: bool,
+                slots: list[Slot]) -> None:
         """Append an execute; ``chunks`` of ``k_tiles`` K tiles for each of ``tiles``."""
         depth = self.config.control.execute_loops
         counts = [rows, 1, k_tiles, *[1] * (depth - 4), tiles]

@@ -48,26 +48,32 @@ class Program:
     Parameters
     ----------
     config : CoreConfig
+    draft : bool
+        Keep the commands' fields and encode none of them: enough for predictions.
 
     Members
     -------
     records : list of bytes
-        The commands so far.
+        The commands so far; none in a draft.
+    commands : list of (Opcode, dict)
+        Their fields that are not default.
     semaphores : dict of str to int
         Number of each name used so far.
     balance : dict of str to int
         Raises minus waits of each semaphore so far: its value when everything has run.
     """
-    def __init__(self, *, config: CoreConfig):
+    def __init__(self, *, config: CoreConfig, draft: bool = False):
         if not isinstance(config, CoreConfig):
             raise TypeError(f"config must be a CoreConfig, not {config!r}")
         self.config = config
+        self.draft = draft
         self.records: list[bytes] = []
+        self.commands: list[tuple[Opcode, dict[str, Any]]] = []
         self.semaphores: dict[str, int] = {}
         self.balance: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.commands)
 
     def encode(self) -> bytes:
         """All commands, 64 bytes each."""
@@ -239,7 +245,9 @@ class Program:
                     values[f"{field}{number}"] = self.semaphore(name)
                     values[f"{field}{number}_valid"] = 1
                     self.balance[name] += change
-        self.records.append(COMMANDS[opcode].encode(values))
+        self.commands.append((opcode, values))
+        if not self.draft:
+            self.records.append(COMMANDS[opcode].encode(values))
 
 
 def _padded(strides: Sequence[int], counts: Sequence[int]) -> list[int]:

@@ -6,16 +6,15 @@ and a chunk of weights given back ``depth`` chunks later that their activation b
 """
 
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import Memory
 
 from .operands import WGT_FREE, WGT_READY, Operands
 from .program import Program, Slot
 from .results import ACC_DONE, ACC_FREE, Results, Unit
-from .tiling import Product, Tiling
+from .tiling import Product, Strip, Tiling, split_evenly
 
 __all__ = ["emit_product"]
 
-HEAD_LOADS = 8  # activation loads that the first block is cut into, at most about
+PANEL_PIECES = 8  # loads that the activations of a later block are cut into
 
 
 def emit_product(program: Program, product: Product, tiling: Tiling) -> None:
@@ -28,101 +27,164 @@ def emit_product(program: Program, product: Product, tiling: Tiling) -> None:
 
 
 class _Emitter:
+    """Appends strip after strip.
+
+    Members
+    -------
+    panels : int
+        Blocks of kept activations whose loads have been appended.
+    spans : int
+        Streamed spans so far.
+    block_ends : dict of int to int
+        For every block of kept activations the chunks of weights up to its end.
+    """
     def __init__(self, program: Program, product: Product, tiling: Tiling):
         self.program, self.product, self.tiling = program, product, tiling
         self.config: CoreConfig = program.config
-        self.cols = self.config.array.cols
         self.operands = Operands(program=program, product=product, tiling=tiling)
         self.results = Results(program=program, product=product, tiling=tiling)
-        self.n_tiles = self.results.n_tiles
+        self.panels = 0
+        self.spans = 0
+        self.block_ends: dict[int, int] = {}
 
     def emit(self) -> None:
-        if self.product.params_address is None:
-            rows = self.tiling.unit_tiles * self.tiling.piece_groups
-            self.program.fill(memory=Memory.PAR, value=0, row=0, counts=[rows], row_strides=[1],
-                              run_bytes=self.config.par_row_bytes)
-        if self.tiling.resident:
-            self._emit_resident()
+        for strip in self.tiling.strips:
+            if strip.kept:
+                self._emit_kept(strip)
+            else:
+                self._emit_streamed(strip)
+            self.block_ends[strip.block] = self.operands.chunks_loaded
+
+    # Streamed strips.
+
+    def _spans_of(self, strip: Strip) -> list[tuple[int, int, int]]:
+        """Pass, start and end in K of each span; the program's first ones are short."""
+        spans, tiling = [], self.tiling
+        for number in range(tiling.passes):
+            start, tiles = 0, tiling.span_tiles
+            if strip.number == number == 0:
+                tiles = 1
+            while start < tiling.padded_k:
+                stop = min(tiling.padded_k, start + tiles * tiling.tile_rows)
+                spans.append((number, start, stop))
+                start, tiles = stop, min(2 * tiles, tiling.span_tiles)
+        return spans
+
+    def _emit_streamed(self, strip: Strip) -> None:
+        units = self.results.units[strip.number]
+        spans = self._spans_of(strip)
+        self.panels = max(self.panels, strip.block + 1)
+        for number, span in enumerate(spans):
+            last = number == len(spans) - 1
+            self._emit_span(strip, span, first=number == 0, last=last, unit=units[0])
+        for unit in units:
+            if not unit.first:
+                self.results.load_params(unit, announce=True)
+            self.results.finish(unit, self.operands.halves)
+        self.operands.halves += 1
+
+    def _emit_span(self, strip: Strip, span: tuple[int, int, int], *, first: bool, last: bool,
+                   unit: Unit) -> None:
+        tiling, operands = self.tiling, self.operands
+        number, k_start, k_stop = span
+        chunk_rows = k_stop - k_start
+        k_tiles = -(-chunk_rows // tiling.tile_rows)
+        if tiling.kept:
+            pass_rows = tiling.chunk_tiles * tiling.chunks * strip.rows
+            row = number * pass_rows + k_start // tiling.tile_rows * strip.rows
         else:
-            self._emit_spans()
+            row = self.spans % tiling.buffers * tiling.buffer_rows
+        if k_start < self.product.k:
+            operands.load_activations(strip.first_row, strip.rows, row, k_start,
+                                      min(k_stop, self.product.k))
+        if self.spans == 0:
+            self.results.load_shared_params()
+        if last:
+            self.results.load_params(unit, announce=False)
+        wgt_row = operands.wgt_row
+        operands.load_weights(strip.tile, strip.tiles, offset=number * tiling.padded_k + k_start,
+                              chunk_rows=chunk_rows)
+        if self.spans == 0:
+            self.program.credit(ACC_FREE, 2)
+        operands.execute(
+            rows=strip.rows, buffer_row=row, wgt_row=wgt_row, tiles=strip.tiles, k_tiles=k_tiles,
+            chunks=1, k_last=chunk_rows - (k_tiles - 1) * tiling.tile_rows, accumulate=not first,
+            acc_stride=strip.rows,
+            slots=[Slot(wait=WGT_READY, post=WGT_FREE,
+                        level=self.config.control.execute_loops - 1),
+                   Slot(wait=ACC_FREE if first else None, post=ACC_DONE if last else None)])
+        self.spans += 1
 
-    def _credit_accumulator(self) -> None:
-        self.program.credit(ACC_FREE, 2)
+    # Kept strips.
 
-    def _emit_resident(self) -> None:
-        tiling, product = self.tiling, self.product
-        chunk_rows = min(tiling.chunk_tiles * tiling.tile_rows, tiling.padded_k)
+    def _emit_kept(self, strip: Strip) -> None:
+        tiling, operands, results = self.tiling, self.operands, self.results
+        units = results.units[strip.number]
         chunks = tiling.chunks * tiling.passes
-        first_rows = [sum(tiling.block_rows[:i]) for i in range(len(tiling.block_rows))]
-        self.operands.panel_ends = [(i + 1) * self.n_tiles * chunks for i in range(len(first_rows))]
-        loaded = 0      # panels of activations
-        for block, rows in enumerate(tiling.block_rows):
-            units = [unit for unit in self.results.units if unit.block == block]
-            tiles = 0   # whose weights are loaded
-            for unit in units:
-                if (unit.first or self.results.per_tile) and unit.number:
-                    self.results.load_params(unit, announce=False)
-                if loaded == block:
-                    if block == 0:
-                        self._emit_head(unit, rows, chunk_rows, chunks)
-                        tiles = 1
-                    else:
-                        self._load_panel(block, first_rows[block])
-                    loaded += 1
-                elif loaded == block + 1 < len(first_rows) and self.operands.buffer_free(loaded):
-                    self._load_panel(loaded, first_rows[loaded])
-                    loaded += 1
-                ends = unit.tile + unit.tiles
-                full = min(ends, product.n // self.cols)
-                wgt_row, half = self.operands.wgt_row, self.operands.halves + unit.tile
-                if full > tiles:
-                    self.operands.load_weights(tiles, 0, chunk_rows, (full - tiles) * chunks,
-                                               chunk_rows * self.cols)
-                    tiles = full
-                if unit.tile == 0 and unit.first and block:
-                    self._execute_block(rows, block, wgt_row, chunks)
-                if not (self.results.per_tile or unit.first):
-                    self.results.load_params(unit, announce=True)
-                self.results.drain(unit, half, rows)
-                if ends > tiles:
-                    self.operands.load_weights(tiles, 0, chunk_rows, chunks,
-                                               chunk_rows * self.results.tile_cols(tiles))
-                    tiles += 1
-                self.results.store(unit, first_rows[block], rows)
-            self.operands.halves += self.n_tiles
+        if self.panels == strip.block:
+            self._load_panel(strip.block, 0, tiling.k_tiles_of(self.product.k))
+            self.panels += 1
+        pieces = self._panel_pieces(strip, units)
+        wgt_row, tile = operands.wgt_row, strip.tile
+        for position, unit in enumerate(units):
+            results.load_params(unit, announce=not (unit.first or results.per_tile(strip)))
+            if position in pieces:
+                self._load_panel(strip.block + 1, *pieces[position])
+                self.panels = strip.block + 2
+            if unit.tile >= tile:
+                # Up to the next unit that something else is loaded for.
+                after = next((other.tile for number, other in enumerate(units)
+                              if number > position and (
+                                  number in pieces or results.needs_params(other))
+                              and other.tile > unit.tile), strip.end)
+                self._load_chunks(tile, after - tile)
+                tile = after
+            if position == 0:
+                self._execute_kept(strip, wgt_row, chunks)
+            results.finish(unit, operands.halves)
+        operands.halves += strip.tiles
 
-    def _load_panel(self, block: int, first_row: int) -> None:
-        """Load all of K of a block's activations, once for every pass over the weights."""
-        rows = self.tiling.block_rows[block]
-        pass_rows = self.tiling.chunk_tiles * self.tiling.chunks * rows
-        for number in range(self.tiling.passes):
-            row = self.operands.buffer_row(block) + number * pass_rows
-            self.operands.load_activations(first_row, rows, row, 0, self.product.k)
+    def _load_chunks(self, tile: int, tiles: int) -> None:
+        tiling = self.tiling
+        chunk_rows = min(tiling.chunk_tiles * tiling.tile_rows, tiling.padded_k)
+        self.operands.load_weights(tile, tiles, offset=0, chunk_rows=chunk_rows,
+                                   chunks=tiling.chunks * tiling.passes)
 
-    def _emit_head(self, unit: Unit, rows: int, chunk_rows: int, chunks: int) -> None:
-        """The first block's activations and first column tile, piece by piece in turn."""
-        tiling, product = self.tiling, self.product
-        step = max(1, tiling.chunks // HEAD_LOADS)
-        width = self.results.tile_cols(0)
-        number = 0
-        while number < chunks:
-            index = number % tiling.chunks
-            count = min(step if number else 1, tiling.chunks - index)
-            k_start = index * chunk_rows
-            k_stop = min(product.k, (index + count) * chunk_rows)
-            if k_start < k_stop:
-                self.operands.load_activations(0, rows, number * tiling.chunk_tiles * rows,
-                                               k_start, k_stop)
-            if number + count == chunks:
-                self.results.load_params(unit, announce=False)
-            self.operands.load_weights(0, number * chunk_rows, chunk_rows, count,
-                                       chunk_rows * width)
-            if number == 0:
-                self._credit_accumulator()
-                self._execute_block(rows, 0, 0, chunks)
-            number += count
+    def _panel_pieces(self, strip: Strip, units: list[Unit]) -> dict[int, tuple[int, int]]:
+        """K tiles of the next block's activations to load before which units of ``strip``."""
+        tiling = self.tiling
+        block = strip.block + 1
+        if block == len(tiling.block_rows):
+            return {}
+        # Loads must have waited for the last use of the buffer.
+        before = block - tiling.buffers
+        chunks = tiling.chunks * tiling.passes
+        needed = 0 if before < 0 else self.block_ends[before] + tiling.depth
+        free = [position for position, unit in enumerate(units)
+                if self.operands.chunks_loaded + (unit.tile - strip.tile) * chunks >= needed
+                and unit.group == 0]
+        if not free:
+            return {}
+        k_tiles = tiling.k_tiles_of(self.product.k)
+        count = min(PANEL_PIECES, len(free), k_tiles)
+        pieces, start = {}, 0
+        for number, size in enumerate(split_evenly(k_tiles, count)):
+            pieces[free[number * len(free) // count]] = (start, start + size)
+            start += size
+        return pieces
 
-    def _execute_block(self, rows: int, block: int, wgt_row: int, chunks: int) -> None:
+    def _load_panel(self, block: int, start: int, stop: int) -> None:
+        """Load K tiles ``start`` to ``stop`` of a block, once for every pass over the weights."""
+        tiling, height = self.tiling, self.tiling.tile_rows
+        rows = tiling.block_rows[block]
+        buffer_row = block % tiling.buffers * tiling.buffer_rows
+        for number in range(tiling.passes):
+            row = buffer_row + (number * tiling.chunk_tiles * tiling.chunks + start) * rows
+            self.operands.load_activations(
+                sum(tiling.block_rows[:block]), rows, row, start * height,
+                min(stop * height, self.product.k))
+
+    def _execute_kept(self, strip: Strip, wgt_row: int, chunks: int) -> None:
         tiling = self.tiling
         depth = self.config.control.execute_loops
         k_last = tiling.padded_k - (tiling.chunk_tiles * tiling.chunks - 1) * tiling.tile_rows
@@ -133,72 +195,8 @@ class _Emitter:
         if k_tiles * chunks == 1 or chunks == 1 and level == 3:
             level = depth - 1
         self.operands.execute(
-            rows=rows, buffer_row=self.operands.buffer_row(block), wgt_row=wgt_row,
-            tiles=self.n_tiles, k_tiles=k_tiles, chunks=chunks, k_last=k_last, accumulate=False,
-            acc_stride=self.config.memory.acc_rows // 2,
+            rows=strip.rows, buffer_row=strip.block % tiling.buffers * tiling.buffer_rows,
+            wgt_row=wgt_row, tiles=strip.tiles, k_tiles=k_tiles, chunks=chunks, k_last=k_last,
+            accumulate=False, acc_stride=self.config.memory.acc_rows // 2,
             slots=[Slot(wait=WGT_READY, post=WGT_FREE, level=level),
                    Slot(wait=ACC_FREE, post=ACC_DONE, level=depth - 1)])
-
-    def _spans_of(self, first: bool) -> list[tuple[int, int, int]]:
-        """First weight row of the pass, start and end in K; the program's first ones are short."""
-        spans, height = [], self.tiling.tile_rows
-        for base in range(self.tiling.passes):
-            start, tiles = 0, 1 if first and base == 0 else self.tiling.chunk_tiles
-            while start < self.product.k:
-                stop = min(self.product.k, start + tiles * height)
-                spans.append((base * self.tiling.padded_k, start, stop))
-                start, tiles = stop, min(2 * tiles, self.tiling.chunk_tiles)
-        return spans
-
-    def _emit_spans(self) -> None:
-        tiling = self.tiling
-        panel, first_row = 0, 0
-        units = iter(self.results.units)
-        unit = next(units, None)
-        for rows in tiling.block_rows:
-            for start, tiles in self.results.tile_blocks():
-                block_units = []
-                while unit is not None and start <= unit.tile < start + tiles and (
-                        not block_units or not block_units[-1].last):
-                    block_units.append(unit)
-                    unit = next(units, None)
-                spans = self._spans_of(panel == 0)
-                for number, span in enumerate(spans):
-                    last = number == len(spans) - 1
-                    if last:
-                        self.results.load_params(block_units[0], announce=False)
-                    self._emit_span(panel, first_row, rows, (start, tiles), span,
-                                    first=number == 0, last=last)
-                    panel += 1
-                for block_unit in block_units:
-                    if not block_unit.first:
-                        self.results.load_params(block_unit, announce=True)
-                    self.results.drain(block_unit, self.operands.halves, rows)
-                    self.results.store(block_unit, first_row, rows)
-                self.operands.halves += 1
-            first_row += rows
-
-    def _emit_span(self, panel: int, first_row: int, rows: int, block: tuple[int, int],
-                   span: tuple[int, int, int], *, first: bool, last: bool) -> None:
-        tiling = self.tiling
-        (start, tiles), (base, k_start, k_stop) = block, span
-        chunk_rows = k_stop - k_start
-        k_tiles = -(-chunk_rows // tiling.tile_rows)
-        self.operands.load_activations(first_row, rows, self.operands.buffer_row(panel), k_start,
-                                       k_stop)
-        wgt_row = self.operands.wgt_row
-        full = min(start + tiles, self.product.n // self.cols) - start
-        if full > 0:
-            self.operands.load_weights(start, base + k_start, chunk_rows, full,
-                                       tiling.passes * tiling.padded_k * self.cols)
-        if panel == 0:
-            self._credit_accumulator()
-        self.operands.execute(
-            rows=rows, buffer_row=self.operands.buffer_row(panel), wgt_row=wgt_row, tiles=tiles,
-            k_tiles=k_tiles, chunks=1, k_last=chunk_rows - (k_tiles - 1) * tiling.tile_rows,
-            accumulate=not first, acc_stride=rows,
-            slots=[Slot(wait=WGT_READY, post=WGT_FREE,
-                        level=self.config.control.execute_loops - 1),
-                   Slot(wait=ACC_FREE if first else None, post=ACC_DONE if last else None)])
-        if full < tiles:
-            self.operands.load_weights(start + max(full, 0), base + k_start, chunk_rows, 1, 0)

@@ -1,27 +1,28 @@
-"""How one matrix product is cut to fit a core.
+"""How one matrix product is cut to fit a core: what a tiling is, and which ones are possible.
 
-Activations (M x K) are cut into blocks of rows, weights (K x N) into column tiles of C columns and
-chunks of K tiles. Two schemes:
+Activations (M x K) are cut into blocks of rows, weights (K x N) into column tiles of C columns.
+The work on a block of rows is a sequence of strips, each of some neighbouring column tiles:
 
-* resident: a block's activations stay in the scratchpad for all of K while the weights of every
-  column tile stream past; each accumulator half holds one column tile.
-* spans: K is cut into spans; an accumulator half holds a block of several column tiles to which
-  span after span is added. For K too long, or cores too small, for the first.
+* A streamed strip takes K span by span. Activations and weights of a span arrive together, and an
+  accumulator half holds the sums of all its tiles.
+* A kept strip finds its block's activations in the scratchpad for all of K and takes one column
+  tile after the other, each in an accumulator half of its own; only weights arrive.
+
+Where activations are kept, the first block begins with a streamed strip, in which they arrive.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from systolith_hw.config import CoreConfig
 
-__all__ = ["Product", "Tiling", "choose_tiling", "split_evenly"]
+__all__ = ["Problem", "Product", "Strip", "Tiling", "possible_tilings", "split_evenly"]
 
 MAX_DEPTH = 15          # a semaphore counts this far
 MAX_RUN_BYTES = 65535
-BUS_SHARE = 0.55        # of the bus, for weights in the resident scheme: aimed at
-MOST_BUS_SHARE = 0.6    # the same, accepted
-HEAD_CHUNKS = 8         # chunks of K: the array starts after the first of them
-UNIT_BURST_BYTES = 64   # result bytes of a row that one store should write at once
-UNIT_CYCLES = 8192      # bus bytes x cycles of array work for each vector and store command
+MOST_BUFFERS = 8        # of streamed spans of activations
+UNITS = (1024, 4096, 16384)  # bus bytes x cycles of array work for each vector and store command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,12 @@ class Product:
         Activations, row by row.
     weights_address : int
         As ``layout.pack_weights`` lays them out.
-    params_address : int or None
-        As ``layout.pack_parameters`` lays them out; None: no bias, and the result is int32.
+    params : str
+        As in ``Problem``.
+    params_address : int
+        As ``layout.pack_parameters`` lays them out.
     out_address, out_pitch : int
-        Results, row by row.
+        Results, row by row; an ``out_pitch`` of 0 means column tile by column tile, each dense.
     requantised : bool
         int8 results; otherwise int32.
     zero_point : int
@@ -50,7 +53,8 @@ class Product:
     a_address: int
     a_pitch: int
     weights_address: int
-    params_address: int | None
+    params: str
+    params_address: int
     out_address: int
     out_pitch: int
     requantised: bool
@@ -59,21 +63,56 @@ class Product:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Strip:
+    """Column tiles ``tile`` to ``tile + tiles - 1`` for row block ``block``.
+
+    Parameters
+    ----------
+    number : int
+        Strips of the product before this one.
+    first_row, rows : int
+        Activation rows.
+    kept : bool
+        Whether its activations are in place.
+    last : bool
+        Whether it ends the product.
+    """
+    number: int
+    block: int
+    first_row: int
+    rows: int
+    tile: int
+    tiles: int
+    kept: bool
+    last: bool
+
+    @property
+    def end(self) -> int:
+        """The tile after the last."""
+        return self.tile + self.tiles
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tiling:
     """The choices.
 
     Parameters
     ----------
-    resident : bool
-        Which scheme.
     block_rows : tuple of int
         Activation rows of each block.
+    kept : bool
+        Whether activations of a block stay for all columns.
+    streamed : tuple of int
+        Column tiles of the streamed strips: of every block, or where activations are kept, of
+        the one that begins the first block.
+    n_tiles : int
+        Column tiles of the product.
     tile_rows : int
         Weight rows of a K tile: R, or less where the weight scratchpad is smaller than two tiles.
-    chunk_tiles : int
-        K tiles in a chunk of weights (in spans: the longest span).
-    chunks : int
-        Chunks of K in each pass (resident).
+    span_tiles : int
+        K tiles of a streamed span, at most.
+    chunk_tiles, chunks : int
+        K tiles in a chunk of weights of a kept strip, and chunks of K in each pass.
     padded_k : int
         Weight rows in memory for each pass.
     passes : int
@@ -81,9 +120,7 @@ class Tiling:
     depth : int
         Chunks in the ring of weights.
     buffers, buffer_rows : int
-        Activation buffers and scratchpad rows of each.
-    block_tiles : int
-        Most column tiles in an accumulator half.
+        Activation buffers (of blocks where kept, of spans otherwise) and scratchpad rows of each.
     unit_tiles, piece_groups : int
         Column tiles drained by one vector command; where less than one tile must do, 1 and the
         lane groups of a piece, otherwise ``piece_groups`` is the groups of a row.
@@ -95,9 +132,12 @@ class Tiling:
     param_slots : int
         Units whose parameters fit, where not all do.
     """
-    resident: bool
     block_rows: tuple[int, ...]
+    kept: bool
+    streamed: tuple[int, ...]
+    n_tiles: int
     tile_rows: int
+    span_tiles: int
     chunk_tiles: int
     chunks: int
     padded_k: int
@@ -105,7 +145,6 @@ class Tiling:
     depth: int
     buffers: int
     buffer_rows: int
-    block_tiles: int
     unit_tiles: int
     piece_groups: int
     stage_row: int
@@ -114,6 +153,27 @@ class Tiling:
     row_stage_rows: int
     param_resident: bool
     param_slots: int
+
+    def k_tiles_of(self, k: int) -> int:
+        """K tiles that ``k`` activations of a row are."""
+        return _ceil(k, self.tile_rows)
+
+    @cached_property
+    def strips(self) -> tuple[Strip, ...]:
+        """In the order in which they are computed."""
+        places, first_row = [], 0
+        for block, rows in enumerate(self.block_rows):
+            tile = 0
+            for tiles in () if self.kept and block else self.streamed:
+                places.append((block, first_row, rows, tile, tiles, False))
+                tile += tiles
+            if tile < self.n_tiles:
+                places.append((block, first_row, rows, tile, self.n_tiles - tile, True))
+            first_row += rows
+        return tuple(
+            Strip(number=i, block=block, first_row=first_row, rows=rows, tile=tile, tiles=tiles,
+                  kept=kept, last=i == len(places) - 1)
+            for i, (block, first_row, rows, tile, tiles, kept) in enumerate(places))
 
 
 def split_evenly(total: int, parts: int) -> tuple[int, ...]:
@@ -126,53 +186,77 @@ def _ceil(value: int, step: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Problem:
-    """Sizes that both schemes look at."""
+class Problem:
+    """What a tiling depends on.
+
+    Parameters
+    ----------
+    config : CoreConfig
+    m, n, k : int
+        Of the M x K by K x N product.
+    passes : int
+        Matrices of weights that the same activations meet.
+    result_bytes : int
+        1 for int8, 4 for int32.
+    params : str
+        ``"columns"``: every column has its parameters in memory; ``"rows"``: every row of
+        results has; ``"shared"``: all have the same; ``"none"``: there are none.
+    panels : bool
+        Whether weights and results lie in memory panel by panel, without padding.
+    """
     config: CoreConfig
     m: int
     n: int
     k: int
     passes: int
     result_bytes: int
-    shared_params: bool
+    params: str
+    panels: bool = False
 
     @property
     def tile_rows(self) -> int:
+        """Weight rows of a K tile."""
         return min(self.config.array.rows, self.config.memory.wgt_rows // 2)
 
     @property
     def k_tiles(self) -> int:
+        """Tiles of K."""
         return _ceil(self.k, self.tile_rows)
 
     @property
     def n_tiles(self) -> int:
+        """Column tiles."""
         return _ceil(self.n, self.config.array.cols)
 
     @property
     def stage_total(self) -> int:
+        """Scratchpad rows for results on their way to memory."""
         # Whole banks, so that staging does not meet the streams of activations.
         rows, banks = self.config.memory.act_rows, self.config.memory.act_banks
         return rows // 2 if banks == 2 else rows // 4
 
     @property
     def act_total(self) -> int:
+        """Scratchpad rows for activations."""
         return self.config.memory.act_rows - self.stage_total
 
     @property
     def acc_half(self) -> int:
+        """Rows of half the accumulator."""
         return self.config.memory.acc_rows // 2
 
     @property
     def param_resident(self) -> bool:
+        """Whether the parameters of all columns fit."""
         groups = self.config.groups_per_row
-        return not self.shared_params and self.n_tiles * groups <= self.config.memory.par_rows
+        return self.params == "columns" and self.n_tiles * groups <= self.config.memory.par_rows
 
     def stage_rows(self, groups: int) -> int:
         """Scratchpad rows for ``groups`` lane groups of one result row."""
         return _ceil(groups * self.config.vector.lanes * self.result_bytes,
                      self.config.act_row_bytes)
 
-    @property
+    @cached_property
     def most_rows(self) -> int:
         """Most activation rows of a block: accumulator and staging must hold them."""
         rows = min(self.m, self.acc_half)
@@ -187,154 +271,173 @@ class _Problem:
         groups = self.config.groups_per_row
         par_rows = self.config.memory.par_rows
         fit = groups if self.param_resident else min(
-            groups, par_rows if self.shared_params else par_rows // 2)
+            groups, par_rows // 2 if self.params == "columns" else par_rows)
         while fit > 1 and 2 * rows * self.stage_rows(fit) > self.stage_total:
             fit -= 1
         return fit
 
+    def whole_tiles(self, rows: int) -> bool:
+        """Whether whole column tiles of ``rows`` rows can be drained at once."""
+        return self.piece_groups(rows) == self.config.groups_per_row
 
-def choose_tiling(*, config: CoreConfig, m: int, n: int, k: int, passes: int, result_bytes: int,
-                  shared_params: bool) -> Tiling:
-    """The tiling of an M x K by K x N product.
 
-    Parameters
-    ----------
-    passes : int
-        Matrices of weights that the same activations meet.
-    result_bytes : int
-        1 for int8, 4 for int32.
-    shared_params : bool
-        Whether all columns have the same parameters.
+def possible_tilings(problem: Problem) -> Iterator[Tiling]:
+    """Every tiling worth a look.
+
+    At least one, except with parameters of more rows than the parameter memory has.
     """
-    problem = _Problem(config=config, m=m, n=n, k=k, passes=passes, result_bytes=result_bytes,
-                       shared_params=shared_params)
-    return _resident(problem) or _spans(problem)
+    if problem.params == "rows" and problem.m > problem.config.memory.par_rows:
+        return
+    for rows in _block_rows(problem):
+        yield from _kept(problem, rows)
+        yield from _streamed(problem, rows)
 
 
-def _chunking(problem: _Problem) -> tuple[int, int, int] | None:
-    """Tiles of a chunk, chunks of a pass, padded K of the resident scheme; None: impossible."""
-    config, k, height = problem.config, problem.k, problem.tile_rows
-    tiles, cols = problem.k_tiles, config.array.cols
-    whole = (problem.passes == 1 and k <= config.memory.wgt_rows // 2
-             and k * cols <= MAX_RUN_BYTES)
-    limit = max(1, min(config.memory.wgt_rows // (4 * height), MAX_RUN_BYTES // (height * cols)))
-    single_only = config.control.execute_loops < 5
-    if height < config.array.rows:
-        # k_last shortens every tile, so that a chunk is one tile.
-        if whole and tiles == 1:
-            return 1, 1, k
-        return None if single_only else (1, tiles, tiles * height)
-    if single_only:
-        return (tiles, 1, k) if whole else (1, tiles, tiles * height)
-    wanted = min(limit, max(1, tiles // HEAD_CHUNKS))
-    best = max((size for size in range(1, min(limit, tiles) + 1) if tiles % size == 0),
-               key=lambda size: min(size, wanted) / max(size, wanted))
-    padding = (tiles * height - k) / k
-    if whole and (tiles < 4 or padding > 1 / 16):
-        return tiles, 1, k
-    return best, tiles // best, tiles * height
+def _block_rows(problem: Problem) -> list[tuple[int, ...]]:
+    """Ways to cut M."""
+    fewest = _ceil(problem.m, min(problem.most_rows, max(1, problem.act_total // 2)))
+    array_rows = problem.config.array.rows
+    counts = {fewest, fewest + 1}
+    for quarters in (4, 6, 8, 12, 16, 24, 32):
+        counts.add(_ceil(4 * problem.m, quarters * array_rows))
+        counts.add(4 * problem.m // (quarters * array_rows))
+    return [split_evenly(problem.m, count) for count in sorted(counts)
+            if fewest <= count <= problem.m]
 
 
-def _resident(problem: _Problem) -> Tiling | None:
-    config, m = problem.config, problem.m
-    array = config.array
-    chunking = _chunking(problem)
-    if chunking is None:
-        return None
-    chunk_tiles, chunks, padded_k = chunking
-    panel_tiles = chunk_tiles * chunks * problem.passes
-    most = min(problem.most_rows, problem.act_total // (2 * panel_tiles), 32767 // panel_tiles)
-    words = array.rows * array.cols / config.bus.data_bytes     # of a tile of weights
-    wanted, least = (max(array.rows, int(words / share)) for share in (BUS_SHARE, MOST_BUS_SHARE))
-    if most < min(problem.most_rows, least):
-        return None
-    block_rows = split_evenly(m, max(_ceil(m, most), m // wanted))
-    buffer_rows = block_rows[0] * panel_tiles
-    buffers = min(4, problem.act_total // buffer_rows)
-    chunk_rows = min(chunk_tiles * problem.tile_rows, padded_k)
-    depth = min(MAX_DEPTH, config.memory.wgt_rows // chunk_rows,
-                (buffers - 1) * problem.n_tiles * chunks * problem.passes)
-    return _finish(problem, resident=True, block_rows=block_rows, chunk_tiles=chunk_tiles,
-                   chunks=chunks, padded_k=padded_k, depth=depth, buffers=buffers,
-                   buffer_rows=buffer_rows, block_tiles=1)
+def _sizes(most: int) -> list[int]:
+    """1, 2, 3, 4, 6, 8, 12 and so on up to ``most``, and ``most``."""
+    sizes = {size << i for i in range(most.bit_length()) for size in (1, 3) if size << i <= most}
+    return sorted(sizes | {most})
 
 
-def _spans(problem: _Problem) -> Tiling:
-    config, m, k = problem.config, problem.m, problem.k
-    height, n_tiles, act_total = problem.tile_rows, problem.n_tiles, problem.act_total
-    most = min(problem.most_rows, act_total // 2)
-    whole_tiles = problem.piece_groups(1) == config.groups_per_row
-
-    def cost(blocks: int) -> float:
-        """Cycles, from array and bus, for ``blocks`` blocks of rows."""
-        rows = _ceil(m, blocks)
-        tiles = _block_tiles(problem, rows) if whole_tiles else 1
-        array = blocks * max(rows, config.array.rows) * problem.k_tiles * n_tiles
-        bus = (m * k * _ceil(n_tiles, tiles) + problem.n * k * blocks) / config.bus.data_bytes
-        return max(array, bus) + 0.1 * min(array, bus)
-
-    fewest = _ceil(m, most)
-    blocks = min(range(fewest, min(m, fewest + 64) + 1), key=cost)
-    block_rows = split_evenly(m, blocks)
-    rows = block_rows[0]
-    tiles = _block_tiles(problem, rows)
-    tiles = split_evenly(n_tiles, _ceil(n_tiles, tiles))[0]
-    chunk_tiles = 1
-    if height == config.array.rows:
-        chunk_tiles = max(1, min(config.memory.wgt_rows // (4 * height), act_total // (2 * rows),
-                                 MAX_RUN_BYTES // (height * config.array.cols), problem.k_tiles))
-    buffer_rows = rows * chunk_tiles
-    buffers = min(4, act_total // buffer_rows)
-    fewest_tiles = split_evenly(n_tiles, _ceil(n_tiles, tiles))[-1]
-    depth = min(MAX_DEPTH, config.memory.wgt_rows // (chunk_tiles * height),
-                (buffers - 1) * fewest_tiles)
-    return _finish(problem, resident=False, block_rows=block_rows, chunk_tiles=chunk_tiles,
-                   chunks=1, padded_k=k, depth=depth, buffers=buffers, buffer_rows=buffer_rows,
-                   block_tiles=tiles)
-
-
-def _block_tiles(problem: _Problem, rows: int) -> int:
-    """Column tiles an accumulator half holds beside ``rows`` rows; 1 where drained in pieces."""
-    if problem.piece_groups(rows) < problem.config.groups_per_row:
+def _block_tiles(problem: Problem, rows: int) -> int:
+    """Most column tiles that an accumulator half holds beside ``rows`` rows."""
+    if not problem.whole_tiles(rows):
         return 1
+    if problem.panels:
+        # A unit is one tile, and the vector queue takes the commands of a strip.
+        return max(1, min(4, problem.n_tiles, problem.acc_half // rows))
     return max(1, min(problem.n_tiles, problem.acc_half // rows))
 
 
-def _finish(problem: _Problem, *, resident: bool, block_rows: tuple[int, ...], chunk_tiles: int,
-            chunks: int, padded_k: int, depth: int, buffers: int, buffer_rows: int,
-            block_tiles: int) -> Tiling:
-    config = problem.config
+def _most_span_tiles(problem: Problem) -> int:
+    """Most K tiles of a chunk of weights."""
+    config, height = problem.config, problem.tile_rows
+    if height < config.array.rows:
+        return 1    # k_last shortens every tile
+    return max(1, min(config.memory.wgt_rows // (2 * height), problem.k_tiles,
+                      MAX_RUN_BYTES // (height * config.array.cols)))
+
+
+def _chunkings(problem: Problem) -> Iterator[tuple[int, int, int]]:
+    """Tiles of a chunk, chunks of a pass, padded K of kept strips."""
+    config, k, height = problem.config, problem.k, problem.tile_rows
+    tiles, most = problem.k_tiles, _most_span_tiles(problem)
+    single_only = config.control.execute_loops < 5
+    padded = not problem.panels or tiles * height == k
+    if height < config.array.rows:
+        if tiles == 1 and problem.passes == 1:
+            yield 1, 1, k
+        elif not single_only and padded:
+            yield 1, tiles, tiles * height
+        return
+    if problem.passes == 1 and tiles <= most and k * config.array.cols <= MAX_RUN_BYTES:
+        yield tiles, 1, k
+    if not padded:
+        return
+    if single_only:
+        yield 1, tiles, tiles * height
+        return
+    for size in range(1, min(most, tiles) + 1):
+        if tiles % size == 0 and (tiles > size or problem.passes > 1):
+            yield size, tiles // size, tiles * height
+
+
+def _kept(problem: Problem, block_rows: tuple[int, ...]) -> Iterator[Tiling]:
+    config, rows = problem.config, block_rows[0]
+    blocks = len(block_rows)
+    seen = set()
+    for chunk_tiles, chunks, padded_k in _chunkings(problem):
+        panel_tiles = chunk_tiles * chunks * problem.passes
+        buffer_rows = rows * panel_tiles
+        buffers = min(blocks, 4, problem.act_total // buffer_rows)
+        if buffers < min(blocks, 2) or buffer_rows > 32767:
+            continue
+        chunk_rows = min(chunk_tiles * problem.tile_rows, padded_k)
+        for span_tiles in {1, min(2, chunk_tiles), min(4, chunk_tiles), chunk_tiles}:
+            span_tiles = min(span_tiles, _most_span_tiles(problem))
+            longest = max(chunk_rows, span_tiles * problem.tile_rows)
+            depth = min(MAX_DEPTH, config.memory.wgt_rows // longest)
+            if blocks > 1:
+                depth = min(depth, (buffers - 1) * problem.n_tiles * chunks * problem.passes)
+            if depth < 1:
+                continue
+            for head in _sizes(min(8, _block_tiles(problem, rows))):
+                key = chunk_tiles, span_tiles, head
+                if key not in seen:
+                    seen.add(key)
+                    yield from _drained(problem, block_rows, dict(
+                        kept=True, streamed=(head,), span_tiles=span_tiles,
+                        chunk_tiles=chunk_tiles, chunks=chunks, padded_k=padded_k, depth=depth,
+                        buffers=buffers, buffer_rows=buffer_rows))
+
+
+def _streamed(problem: Problem, block_rows: tuple[int, ...]) -> Iterator[Tiling]:
+    config, rows, height = problem.config, block_rows[0], problem.tile_rows
+    most = min(_most_span_tiles(problem), max(1, problem.act_total // (2 * rows)))
+    for tiles in _sizes(_block_tiles(problem, rows)):
+        even = split_evenly(problem.n_tiles, _ceil(problem.n_tiles, tiles))
+        cuts = {even}
+        if even[-1] > 3:
+            # What remains after the last sum is small.
+            cuts.add((*even[:-1], even[-1] - even[-1] // 3, even[-1] // 3))
+        for streamed in sorted(cuts):
+            for span_tiles in {1, min(2, most), min(4, most), min(8, most), most}:
+                buffer_rows = rows * span_tiles
+                buffers = min(MOST_BUFFERS, problem.act_total // buffer_rows)
+                depth = min(MAX_DEPTH, config.memory.wgt_rows // (span_tiles * height),
+                            (buffers - 1) * min(streamed))
+                if buffers >= 2 and depth >= 1:
+                    yield from _drained(problem, block_rows, dict(
+                        kept=False, streamed=streamed, span_tiles=span_tiles,
+                        chunk_tiles=span_tiles, chunks=1, padded_k=problem.k, depth=depth,
+                        buffers=buffers, buffer_rows=buffer_rows))
+
+
+def _drained(problem: Problem, block_rows: tuple[int, ...], choices: dict) -> Iterator[Tiling]:
+    """The tilings with ``choices`` and any way to drain sums."""
+    config, rows = problem.config, block_rows[0]
     groups, par_rows = config.groups_per_row, config.memory.par_rows
-    rows = block_rows[0]
     piece_groups = problem.piece_groups(rows)
+    kept, streamed = choices["kept"], choices["streamed"]
     ragged = config.array.cols % config.vector.lanes != 0
-    one_tile = ragged or piece_groups < groups or (resident and config.acc_groups > 1 << 15)
-    unit_tiles = 1
-    if not one_tile:
-        row_bytes = config.array.cols * problem.result_bytes
+    row_bytes = config.array.cols * problem.result_bytes
+    most = max(streamed) if not kept else problem.n_tiles
+    most = min(most, MAX_RUN_BYTES // row_bytes)
+    if (ragged or problem.panels or piece_groups < groups
+            or (kept and config.acc_groups > 1 << 15)):
+        most = 1
+    elif problem.params == "columns" and not problem.param_resident:
+        most = min(most, par_rows // (2 * groups))
+    elif problem.params in ("shared", "none") and config.control.vector_loops < 4:
+        most = min(most, par_rows // groups)
+    while most > 1 and 2 * rows * problem.stage_rows(most * groups) > problem.stage_total:
+        most -= 1
+    if kept:
         tile_cycles = max(rows, config.array.rows) * problem.k_tiles * problem.passes
-        if not resident:
-            tile_cycles = UNIT_CYCLES
-        unit_tiles = max(_ceil(UNIT_BURST_BYTES, row_bytes),
-                         _ceil(UNIT_CYCLES, config.bus.data_bytes * tile_cycles),
-                         1 if resident else _ceil(block_tiles, 4))
-        unit_tiles = min(unit_tiles, problem.n_tiles if resident else block_tiles,
-                         MAX_RUN_BYTES // row_bytes)
-        if problem.shared_params:
-            unit_tiles = min(unit_tiles, par_rows // groups)
-        elif not problem.param_resident:
-            unit_tiles = min(unit_tiles, par_rows // (2 * groups))
-        while unit_tiles > 1 and 2 * rows * problem.stage_rows(
-                unit_tiles * groups) > problem.stage_total:
-            unit_tiles -= 1
-    row_stage_rows = problem.stage_rows(unit_tiles * piece_groups)
-    stage_rows = rows * row_stage_rows
-    return Tiling(
-        resident=resident, block_rows=block_rows, tile_rows=problem.tile_rows,
-        chunk_tiles=chunk_tiles, chunks=chunks, padded_k=padded_k, passes=problem.passes,
-        depth=depth, buffers=buffers, buffer_rows=buffer_rows, block_tiles=block_tiles,
-        unit_tiles=unit_tiles, piece_groups=piece_groups, stage_row=problem.act_total,
-        stage_rows=stage_rows, stage_slots=min(MAX_DEPTH, problem.stage_total // stage_rows),
-        row_stage_rows=row_stage_rows, param_resident=problem.param_resident,
-        param_slots=1 if problem.shared_params else min(
-            MAX_DEPTH, par_rows // (unit_tiles * piece_groups)))
+        sizes = {_ceil(work, config.bus.data_bytes * tile_cycles) for work in UNITS}
+    else:
+        # The vector queue takes the commands of a strip.
+        sizes = {_ceil(max(streamed), 4), max(streamed)}
+    for unit_tiles in sorted({max(1, min(size, most)) for size in sizes}):
+        row_stage_rows = problem.stage_rows(unit_tiles * piece_groups)
+        stage_rows = rows * row_stage_rows
+        yield Tiling(
+            block_rows=block_rows, n_tiles=problem.n_tiles, tile_rows=problem.tile_rows,
+            passes=problem.passes, unit_tiles=unit_tiles, piece_groups=piece_groups,
+            stage_row=problem.act_total, stage_rows=stage_rows,
+            stage_slots=min(MAX_DEPTH, problem.stage_total // stage_rows),
+            row_stage_rows=row_stage_rows, param_resident=problem.param_resident,
+            param_slots=min(MAX_DEPTH, par_rows // (unit_tiles * piece_groups))
+            if problem.params == "columns" else 1, **choices)

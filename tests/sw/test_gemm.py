@@ -86,13 +86,25 @@ def test_products_larger_than_the_scratchpads(name, m, n, k):
 def test_counters_count_rows_and_words():
     a, b, _ = operands(0, 32, 32, 32)
     with ModelDevice(CoreConfig.preset("bench16")) as device:
-        image = plan_gemm(b, config=device.config, rows=32, multiplier=1 << 30, shift=-8)
+        image = plan_gemm(b, config=device.config, rows=32,
+                          multiplier=np.arange(1 << 30, (1 << 30) + 32), shift=-8)
         image.run(device, a)
         counters = device.counters()
     assert counters["rows"] == 32 * 2 * 2
     assert counters["store_words"] == 32 * 32 // 16
     assert counters["load_words"] == (32 * 32 + 32 * 32 + 12 * 32) // 16
     assert counters["fetch_words"] == 4 * image.commands
+
+
+@pytest.mark.parametrize("multiplier, param_words", [(1 << 30, 12), (range(1, 65), 48)])
+def test_parameters_that_all_columns_share_are_loaded_once(multiplier, param_words):
+    a, b, _ = operands(0, 1, 64, 16)
+    with ModelDevice(CoreConfig.preset("bench16")) as device:
+        image = plan_gemm(b, config=device.config, rows=1, multiplier=np.array(multiplier),
+                          shift=-8)
+        image.run(device, a)
+        words = device.counters()["load_words"]
+    assert 0 < words - 64 - param_words <= 4  # activations, once or for each strip
 
 
 def test_weight_range_of_nine_bits_takes_two_passes():

@@ -1,0 +1,398 @@
+"""How many cycles a program takes, predicted from its commands.
+
+Every engine is followed on its own, iteration of semaphores by iteration, and meets the others
+only in the semaphores, the command queues and the bus: what happens inside an iteration is a
+formula. Losses of arbitration (scratchpad ports, turns of the semaphores) are left out. The
+constants below are latencies of the hardware, in cycles; tests compare predictions with the
+Verilog.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from systolith_hw.config import CoreConfig
+from systolith_hw.isa import (
+    COMMAND_BYTES,
+    COMMANDS,
+    ONCE,
+    ControlOp,
+    ElementType,
+    LoadMode,
+    Opcode,
+)
+
+__all__ = ["Bus", "decode_program", "predict_cycles"]
+
+START = 5           # from the start bit to the first address of a command
+REPLY = 6           # from a word on the bus to its client, and the address's way out
+DECODE = 4          # from a command's last word in its queue's memory to the engine
+TOKEN = 2           # from a raise to the waiting engine's next step
+LOAD_FRONT = 5      # from a command to its first burst
+LOAD_BACK = 4       # from a word at the load engine to its row and the raise
+RUNS = 32           # runs between addresses and data
+EXECUTE_WEIGHTS = 4     # from a command to its first weight row
+EXECUTE_SWITCH = 3      # from the last activation row of a command to the first of the next
+EXECUTE_SUM = 9         # besides R + C: from an activation row to its sums and the raise
+VECTOR_START = 4
+VECTOR_DRAIN = 16       # from a group's read to its result and the raise
+STORE_START = 5
+STORE_REPLY = 9         # from a row's read to the bus, and from the answer to the raise
+FINISH = 3
+
+SLOT_FIELDS = tuple((f"wait{i}_valid", f"wait{i}", f"raise{i}_valid", f"raise{i}", f"level{i}")
+                    for i in range(2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bus:
+    """The memory that a program meets.
+
+    Parameters
+    ----------
+    latency : int
+        Cycles from an address to the first answer.
+    words : float
+        Words per cycle of each channel.
+    shared : bool
+        Whether reads and writes share one channel.
+    """
+    latency: int = 32
+    words: float = 1.0
+    shared: bool = False
+
+
+class _Semaphore:
+    """When each raise came, and how many of them have been taken."""
+    __slots__ = ("raised", "taken")
+
+    def __init__(self):
+        self.raised: list[float] = []
+        self.taken = 0
+
+
+@dataclass
+class _Slot:
+    """One of a command's two slots: iterations of its level, counted in the finest ones."""
+    every: int
+    wait: _Semaphore | None
+    post: _Semaphore | None
+
+
+class _Stuck(Exception):
+    pass
+
+
+class _Prediction:
+    """One run."""
+
+    def __init__(self, config: CoreConfig, bus: Bus):
+        self.config = config
+        self.bus = bus
+        self.semaphores = [_Semaphore() for _ in range(32)]
+        self.ready: list[list[float]] = [[], [], [], []]    # command at the engine's queue
+        self.accepted: list[list[float]] = [[], [], [], []]
+        self.fetches: list[float] = []
+        self.busy_fetch = 0     # fetches that the loads' words have made way for
+        self.end = 0.0
+
+    # Shared by the engines.
+
+    def slots(self, values: dict, units: Sequence[int], base: int) -> tuple[list[_Slot], int, int]:
+        """The slots that act, iterations of the finest level, inner iterations of each.
+
+        ``units`` are the counts of the loops from level ``base`` on.
+        """
+        total, used = prod(units), []
+        for number in range(2):
+            wait_valid, wait, post_valid, post, level = SLOT_FIELDS[number]
+            wait = values[wait] if values.get(wait_valid) else None
+            post = values[post] if values.get(post_valid) else None
+            if wait is None and post is None:
+                continue
+            level = values[level]
+            inner = total if level == ONCE else prod(units[:max(0, level - base)])
+            used.append((inner, wait, post))
+        finest = min((inner for inner, _, _ in used), default=total)
+        return [_Slot(inner // finest, None if wait is None else self.semaphores[wait],
+                      None if post is None else self.semaphores[post])
+                for inner, wait, post in used], total // finest, finest
+
+    def dispatch(self, commands: Sequence[tuple[Opcode, dict]]) -> Iterator[None]:
+        """Fetch, and hand every command to its engine's queue."""
+        config = self.config
+        words = COMMAND_BYTES // config.bus.data_bytes
+        depth = config.control.queue_depth
+        beats = words / self.bus.words
+        asked, arrived, time = float(START), 0.0, 0.0
+        done: list[float] = []
+        for number, (opcode, values) in enumerate(commands):
+            if number >= config.control.prefetch:
+                asked = max(asked + 1, done[number - config.control.prefetch] + 1)
+            arrived = max(arrived, asked + self.bus.latency) + beats
+            self.fetches.append(arrived)
+            time = max(time + words, arrived + REPLY)
+            if opcode == Opcode.CONTROL:
+                time = yield from self.control(values, time)
+            else:
+                engine = opcode - 1
+                accepted, position = self.accepted[engine], len(self.ready[engine])
+                if position > depth:
+                    while len(accepted) < position - depth:
+                        yield
+                    time = max(time, accepted[position - depth - 1] + words + 2 + words)
+                self.ready[engine].append(time + words + DECODE)
+            done.append(time)
+        self.end = max(self.end, time)
+
+    def control(self, values: dict, time: float):
+        operation = values["operation"]
+        if operation == ControlOp.CREDIT:
+            raised = self.semaphores[values["register"]].raised
+            for i in range(values["value"]):
+                raised.append(time + 1 + i)
+            return time + values["value"]
+        if operation == ControlOp.FENCE:
+            for engine in range(4):
+                while len(self.accepted[engine]) < len(self.ready[engine]):
+                    yield
+            return max(time, self.end) + 2
+        return time + 1
+
+    def commands(self, engine: int, commands: list[dict]) -> Iterator[tuple[float, dict] | None]:
+        """Each command of an engine with the time when the engine sees it; None: not yet."""
+        words = COMMAND_BYTES // self.config.bus.data_bytes
+        ready, accepted = self.ready[engine], self.accepted[engine]
+        for number, values in enumerate(commands):
+            while len(ready) <= number:
+                yield None
+            time = ready[number]
+            if number:
+                time = max(time, accepted[number - 1] + words + 3)
+            yield time, values
+
+    def run_cost(self, run: int, row_bytes: int, offset: int) -> tuple[int, int]:
+        """Words and row pieces of a run that starts ``offset`` bytes into a word."""
+        data_bytes = self.config.bus.data_bytes
+        row_bytes = min(row_bytes, run)
+        words = (offset + run + data_bytes - 1) // data_bytes
+        if data_bytes % row_bytes == 0 and offset % row_bytes == 0:
+            return words, -(-run // row_bytes)
+        if row_bytes % data_bytes == 0 and offset == 0:
+            return words, words
+        ends = {position for position in range(row_bytes, run, row_bytes)}
+        ends |= {position for position in range(data_bytes - offset, run, data_bytes)}
+        return words, len(ends) + 1
+
+    # Engines.
+
+    def load(self, commands: list[dict]) -> Iterator[None]:
+        config, bus = self.config, self.bus
+        loops, data_bytes = config.control.load_loops, config.bus.data_bytes
+        fetch_words = COMMAND_BYTES // data_bytes
+        latency = bus.latency + REPLY
+        front = data = 0.0
+        accepted, fetches = self.accepted[0], self.fetches
+        costs: dict = {}
+        for item in self.commands(0, commands):
+            if item is None:
+                yield
+                continue
+            time, values = item
+            counts = values["counts"][:loops]
+            slots, count, inner = self.slots(values, counts, 0)
+            filling = values.get("mode") == LoadMode.FILL
+            key = (values["run_bytes"], values["row_bytes"], values["memory_base"] % data_bytes)
+            if key not in costs:
+                costs[key] = self.run_cost(*key)
+            words, pieces = costs[key]
+            if filling:
+                cost = -(-values["run_bytes"] // values["row_bytes"])
+            else:
+                cost = max(words / bus.words, pieces, (latency + 6) / RUNS)
+            duration = inner * cost
+            front = max(front + 1, time + LOAD_FRONT)
+            for number in range(count):
+                for slot in slots:
+                    if slot.wait is not None and number % slot.every == 0:
+                        semaphore = slot.wait
+                        while len(semaphore.raised) <= semaphore.taken:
+                            yield
+                        front = max(front, semaphore.raised[semaphore.taken] + TOKEN)
+                        semaphore.taken += 1
+                begin = front + (0 if filling else latency)
+                if begin > data:
+                    data = begin
+                data += duration
+                while (self.busy_fetch < len(fetches)
+                       and fetches[self.busy_fetch] < data - REPLY):
+                    # Words of commands take the bus from words of data, unless it was idle.
+                    if fetches[self.busy_fetch] > data - duration - REPLY:
+                        data += fetch_words / bus.words
+                    self.busy_fetch += 1
+                # Addresses run ahead of the data as far as there is room for words.
+                front = max(front + inner, data - config.bus.read_words / bus.words)
+                for slot in slots:
+                    if slot.post is not None and (number + 1) % slot.every == 0:
+                        slot.post.raised.append(data + LOAD_BACK)
+            accepted.append(front)
+            self.end = max(self.end, data + LOAD_BACK)
+
+    def execute(self, commands: list[dict]) -> Iterator[None]:
+        config = self.config
+        height, depth = config.array.rows, config.control.execute_loops
+        to_sum = config.array.rows + config.array.cols + EXECUTE_SUM
+        accepted = self.accepted[1]
+        weights = rows_end = swap = 0.0
+        for item in self.commands(1, commands):
+            if item is None:
+                yield
+                continue
+            time, values = item
+            counts = values["counts"][:depth]
+            rows = counts[0] * counts[1]
+            slots, count, tiles = self.slots(values, counts[2:], 2)
+            period = max(rows, height)
+            weights = max(weights + EXECUTE_SWITCH - 1, time + EXECUTE_WEIGHTS)
+            rows_end += EXECUTE_SWITCH - 1
+            taken = rows_end
+            for number in range(count):
+                begin = max(weights, swap)
+                for slot in slots:
+                    if slot.wait is not None and number % slot.every == 0:
+                        semaphore = slot.wait
+                        while len(semaphore.raised) <= semaphore.taken:
+                            yield
+                        begin = max(begin, semaphore.raised[semaphore.taken] + TOKEN)
+                        semaphore.taken += 1
+                if number == 0:
+                    taken = max(begin, rows_end)
+                weights = begin + height
+                swap = max(rows_end, weights)
+                if tiles > 1:
+                    weights = swap + (tiles - 2) * period + height
+                    swap += (tiles - 1) * period
+                rows_end = swap + rows
+                for slot in slots:
+                    if slot.post is not None and (number + 1) % slot.every == 0:
+                        slot.post.raised.append(rows_end + to_sum)
+            accepted.append(taken)
+            self.end = max(self.end, rows_end + to_sum)
+
+    def vector(self, commands: list[dict]) -> Iterator[None]:
+        config = self.config
+        depth, lanes = config.control.vector_loops, config.vector.lanes
+        beats = 4 * lanes // min(4 * lanes, config.act_row_bytes)
+        accepted = self.accepted[2]
+        for item in self.commands(2, commands):
+            if item is None:
+                yield
+                continue
+            time, values = item
+            slots, count, groups = self.slots(values, values["counts"][:depth], 0)
+            if values["result_type"] == ElementType.INT32:
+                groups *= beats
+            time += VECTOR_START
+            for number in range(count):
+                for slot in slots:
+                    if slot.wait is not None and number % slot.every == 0:
+                        semaphore = slot.wait
+                        while len(semaphore.raised) <= semaphore.taken:
+                            yield
+                        time = max(time, semaphore.raised[semaphore.taken] + TOKEN)
+                        semaphore.taken += 1
+                time += groups
+                for slot in slots:
+                    if slot.post is not None and (number + 1) % slot.every == 0:
+                        slot.post.raised.append(time + VECTOR_DRAIN)
+            accepted.append(time + VECTOR_DRAIN)
+            self.end = max(self.end, time + VECTOR_DRAIN)
+
+    def store(self, commands: list[dict]) -> Iterator[None]:
+        config, bus = self.config, self.bus
+        loops, data_bytes = config.control.load_loops, config.bus.data_bytes
+        accepted = self.accepted[3]
+        data = 0.0
+        costs: dict = {}
+        for item in self.commands(3, commands):
+            if item is None:
+                yield
+                continue
+            time, values = item
+            slots, count, runs = self.slots(values, values["counts"][:loops], 0)
+            key = (values["run_bytes"], values["row_bytes"], values["memory_base"] % data_bytes)
+            if key not in costs:
+                costs[key] = self.run_cost(*key)
+            words, pieces = costs[key]
+            cost = max(words / bus.words, pieces,
+                       (bus.latency + 8) / config.bus.write_bursts)
+            time += STORE_START
+            for number in range(count):
+                for slot in slots:
+                    if slot.wait is not None and number % slot.every == 0:
+                        semaphore = slot.wait
+                        while len(semaphore.raised) <= semaphore.taken:
+                            yield
+                        time = max(time, semaphore.raised[semaphore.taken] + TOKEN)
+                        semaphore.taken += 1
+                time = max(time, data) + runs * cost
+                data = time
+                for slot in slots:
+                    if slot.post is not None and (number + 1) % slot.every == 0:
+                        slot.post.raised.append(time + STORE_REPLY + bus.latency)
+            accepted.append(time)
+            self.end = max(self.end, time + STORE_REPLY + bus.latency)
+
+    def run(self, program: Sequence[tuple[Opcode, dict]]) -> int:
+        own = {opcode: [values for kind, values in program if kind == opcode]
+               for opcode in Opcode}
+        active = [self.load(own[Opcode.LOAD]), self.execute(own[Opcode.EXECUTE]),
+                  self.vector(own[Opcode.VECTOR]), self.store(own[Opcode.STORE]),
+                  self.dispatch(program)]
+        idle = 0
+        while active:
+            before = self._progress()
+            for engine in list(active):
+                try:
+                    next(engine)
+                except StopIteration:
+                    active.remove(engine)
+            idle = idle + 1 if self._progress() == before else 0
+            if idle > 2:
+                raise _Stuck
+        return round(self.end + FINISH)
+
+    def _progress(self) -> tuple[int, ...]:
+        return (*(semaphore.taken for semaphore in self.semaphores),
+                *(len(accepted) for accepted in self.accepted), len(self.fetches))
+
+
+def predict_cycles(commands: Sequence[tuple[Opcode, dict]], *, config: CoreConfig,
+                   bus: Bus | None = None) -> int | None:
+    """Cycles from the start bit to done.
+
+    Parameters
+    ----------
+    commands : sequence of (Opcode, dict)
+        As in ``Program.commands``, or ``decode_program``.
+    config : CoreConfig
+    bus : Bus or None
+        None: 32 cycles of latency, one word per cycle and channel.
+
+    Returns
+    -------
+    int or None
+        None: the program would never end.
+    """
+    try:
+        return _Prediction(config, bus or Bus()).run(commands)
+    except _Stuck:
+        return None
+
+
+def decode_program(program: bytes) -> list[tuple[Opcode, dict]]:
+    """The commands of an encoded program."""
+    records = [program[start:start + COMMAND_BYTES]
+               for start in range(0, len(program), COMMAND_BYTES)]
+    return [(opcode := Opcode(record[0]), COMMANDS[opcode].decode(record))
+            for record in records]

@@ -1,0 +1,124 @@
+"""Which tiling is fastest: every possible one by a formula, the best of them by prediction."""
+
+from functools import lru_cache
+
+from systolith_hw.isa import COMMAND_BYTES
+
+from .cycles import predict_cycles
+from .program import Program
+from .schedule import emit_product
+from .tiling import Problem, Product, Tiling, possible_tilings
+
+__all__ = ["choose_tiling", "estimate_cycles", "predict_product"]
+
+FIRST_LOOK = 40     # kinds of tilings whose best one is predicted, at most
+SECOND_LOOK = 16    # of each of the three kinds that come out best, at most
+BUDGET = 12_000     # commands and chunks of weights that a search's predictions may follow
+ROUND_TRIP = 60     # cycles, besides R + C, from a chunk's last use to the next one in its place
+
+
+def estimate_cycles(problem: Problem, tiling: Tiling) -> float:
+    """About how many cycles a product takes: its busiest part, and what cannot overlap.
+
+    The array, the vector unit and the bus each have their work; the first span must come before,
+    the last unit must go after.
+    """
+    config, rows = problem.config, tiling.block_rows[0]
+    array_rows, data_bytes = config.array.rows, config.bus.data_bytes
+    blocks, strips = len(tiling.block_rows), len(tiling.strips)
+    k_tiles = tiling.k_tiles_of(tiling.padded_k) * tiling.passes
+    array = k_tiles * tiling.n_tiles * sum(max(size, array_rows) for size in tiling.block_rows)
+    groups = config.groups_per_row
+    if problem.result_bytes == 4:
+        groups *= -(-4 * config.vector.lanes // min(4 * config.vector.lanes,
+                                                    config.act_row_bytes))
+    vector = problem.m * tiling.n_tiles * groups
+
+    streamed = 1 if tiling.kept else len(tiling.streamed)
+    commands, _ = _work(tiling)
+    units = blocks * -(-tiling.n_tiles // tiling.unit_tiles)
+    row_words = problem.k / data_bytes + (problem.k % data_bytes != 0)
+    params = 0
+    if problem.params == "columns":
+        commands += units if not tiling.param_resident else tiling.n_tiles // tiling.unit_tiles
+        params = tiling.n_tiles * config.groups_per_row * config.par_row_bytes * (
+            1 if tiling.param_resident else blocks)
+    reads = (problem.m * row_words * tiling.passes * streamed
+             + (blocks * problem.n * tiling.padded_k * tiling.passes + params
+                + commands * COMMAND_BYTES) / data_bytes)
+    last = tiling.strips[-1]
+    tail = last.rows * groups * (min(last.tiles, tiling.unit_tiles) if last.kept else last.tiles)
+    # While the first strip's activations arrive the array has no more than its tiles to do.
+    first = tiling.strips[0]
+    head = k_tiles * max(0, (first.rows + first.tiles * array_rows * config.array.cols
+                             / data_bytes) - max(first.rows, array_rows) * first.tiles)
+    # A chunk's place in the ring is used again only after a round trip.
+    chunk_tiles = tiling.chunk_tiles if tiling.kept else tiling.span_tiles
+    used = chunk_tiles * max(rows, array_rows)
+    loaded = chunk_tiles * array_rows * config.array.cols / data_bytes
+    trip = used + loaded + array_rows + config.array.cols + ROUND_TRIP
+    chunks = blocks * tiling.n_tiles * k_tiles / chunk_tiles
+    ring = chunks * max(used, loaded, trip / tiling.depth)
+    return max(array, vector, reads, ring) + tail + min(head, array) + 20 * strips
+
+
+def predict_product(problem: Problem, tiling: Tiling) -> int | None:
+    """Cycles of the product's program; None where it would never end."""
+    program = Program(config=problem.config, draft=True)
+    item = problem.result_bytes
+    data_bytes = problem.config.bus.data_bytes
+    emit_product(program, Product(
+        m=problem.m, n=problem.n, k=problem.k, a_address=0,
+        a_pitch=-(-problem.k // data_bytes) * data_bytes, weights_address=0,
+        params=problem.params, params_address=0, out_address=0,
+        out_pitch=0 if problem.panels else -(-problem.n * item // data_bytes) * data_bytes,
+        requantised=item == 1), tiling)
+    return predict_cycles(program.commands, config=problem.config)
+
+
+@lru_cache(maxsize=256)
+def choose_tiling(problem: Problem) -> tuple[float, Tiling]:
+    """Cycles, and the tiling of ``problem`` that is predicted to take the fewest.
+
+    Of every kind of tiling (activations kept or not, number of blocks, size of a chunk) the one
+    with the best estimate is predicted first; then more of the best kinds.
+    """
+    kinds: dict[tuple, list[tuple[float, int, Tiling]]] = {}
+    for number, tiling in enumerate(possible_tilings(problem)):
+        kind = tiling.kept, len(tiling.block_rows), tiling.chunk_tiles
+        kinds.setdefault(kind, []).append((estimate_cycles(problem, tiling), number, tiling))
+    for members in kinds.values():
+        members.sort()
+    order = sorted(kinds, key=lambda kind: kinds[kind][0])
+    left = BUDGET
+    results: list[tuple[float, int, Tiling]] = []
+    best: list[tuple] = []
+
+    def look(kind: tuple, members: list[tuple[float, int, Tiling]]) -> None:
+        nonlocal left
+        for _, number, tiling in members:
+            work = sum(_work(tiling))
+            if work > left:
+                continue
+            left -= work
+            cycles = predict_product(problem, tiling)
+            if cycles is not None:
+                results.append((cycles, number, tiling))
+                best.append((cycles, kind))
+
+    for kind in order[:FIRST_LOOK]:
+        look(kind, kinds[kind][:1])
+    for _, kind in sorted(best)[:3]:
+        look(kind, kinds[kind][1:SECOND_LOOK])
+    cycles, _, tiling = min(results) if results else kinds[order[0]][0]
+    return cycles, tiling
+
+
+def _work(tiling: Tiling) -> tuple[int, int]:
+    """About how many commands a program has, and how many chunks of weights it loads."""
+    kept = sum(strip.tiles for strip in tiling.strips if strip.kept)
+    streamed = [strip.tiles for strip in tiling.strips if not strip.kept]
+    spans = tiling.passes * -(-tiling.padded_k // (tiling.span_tiles * tiling.tile_rows))
+    units = len(tiling.block_rows) * -(-tiling.n_tiles // tiling.unit_tiles)
+    commands = 3 * spans * len(streamed) + 2 * units + 4 * (len(tiling.strips) - len(streamed))
+    return commands, tiling.passes * kept * tiling.chunks + spans * sum(streamed)
