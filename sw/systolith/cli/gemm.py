@@ -13,19 +13,28 @@ from ..device import Device, ModelDevice, open_device
 from ..gemm import plan_gemm
 from ..image import Image
 from ..quantise import quantise_multiplier
+from ..shapes import Shape
 from .options import check_count, config_options, configuration, json_option
 from .output import Steps, check_folder, print_facts, print_json, write_file
 from .reference import expected_product, requantised
 
-__all__ = ["compare_memories", "cycles_text", "gemm", "memory_for", "speed"]
+__all__ = ["PAGE_BYTES", "Operands", "check_window", "compare_memories", "compile_product",
+           "cycles_text", "gemm", "memory_for", "speed"]
 
 PAGE_BYTES = 4096
-MAX_ELEMENTS = 1 << 31
 
 
 def memory_for(image: Image) -> int:
     """Bytes of a window that holds ``image``."""
     return -(-image.memory_bytes // PAGE_BYTES) * PAGE_BYTES
+
+
+def check_window(config: CoreConfig, count: int) -> None:
+    """Raise ``ValueError`` where the bus of ``config`` cannot address ``count`` bytes."""
+    limit = 1 << min(config.bus.addr_bits, 32)
+    if count > limit:
+        raise ValueError(f"operands and results must fit the {limit} bytes that "
+                         f"bus.addr_bits={config.bus.addr_bits} can address, not {count!r}")
 
 
 def compare_memories(device: Device, other: Device) -> bool:
@@ -58,8 +67,8 @@ class Operands:
     a: np.ndarray
     b: np.ndarray
     bias: np.ndarray | None
-    multiplier: np.ndarray | None
-    shift: np.ndarray | None
+    multiplier: int | np.ndarray | None
+    shift: int | np.ndarray | None
     clamp: tuple[int, int]
 
     def expected(self) -> np.ndarray:
@@ -67,7 +76,7 @@ class Operands:
         sums = expected_product(self.a, self.b, self.bias)
         if self.multiplier is None or self.shift is None:
             return sums.astype(np.int32)
-        return requantised(sums, self.multiplier, self.shift, self.clamp)
+        return requantised(sums, np.asarray(self.multiplier), np.asarray(self.shift), self.clamp)
 
 
 def _load(name: str, path: str, kinds: tuple[str, ...], shape: str, ndim: int) -> np.ndarray:
@@ -106,9 +115,7 @@ def _operands(files: dict[str, str | None], sizes: dict[str, int | None], *, see
     k = _size("k", sizes["k"], a.shape[1] if a is not None else None if b is None else b.shape[0],
               64)
     n = _size("n", sizes["n"], None if b is None else b.shape[1], 64)
-    for name, product in (("m * k", m * k), ("k * n", k * n), ("m * n", m * n)):
-        if product > MAX_ELEMENTS:
-            raise ValueError(f"{name} must be at most {MAX_ELEMENTS}, not {product!r}")
+    Shape(m, n, k)
     if bias is not None and bias.shape != (n,):
         raise ValueError(f"bias must have shape ({n},), not {bias.shape!r}")
     random_bias = bias is None and a is None and b is None
@@ -131,19 +138,21 @@ def _operands(files: dict[str, str | None], sizes: dict[str, int | None], *, see
     return Operands(a=a, b=b, bias=bias, multiplier=multiplier, shift=shift, clamp=clamp)
 
 
-def _compile(operands: Operands, config: CoreConfig) -> tuple[Image, np.ndarray]:
-    """The image, and its input: uint8 activations become int8 by a shift of the zero point."""
+def compile_product(operands: Operands, config: CoreConfig) -> tuple[Image, np.ndarray]:
+    """The image, and its input: uint8 activations become int8 by a shift of the zero point.
+
+    Raises
+    ------
+    ValueError
+        The core's bus cannot address as much memory, or as ``plan_gemm``.
+    """
     a, a_zero_point = operands.a, 0
     if a.dtype == np.uint8:
         a, a_zero_point = (a ^ 0x80).view(np.int8), -128
     image = plan_gemm(operands.b, operands.bias, config=config, rows=len(a),
                       multiplier=operands.multiplier, shift=operands.shift,
                       a_zero_point=a_zero_point, clamp=operands.clamp)
-    limit = 1 << min(config.bus.addr_bits, 32)
-    if memory_for(image) > limit:
-        raise ValueError(f"operands and results must fit the {limit} bytes that "
-                         f"bus.addr_bits={config.bus.addr_bits} can address, "
-                         f"not {memory_for(image)!r}")
+    check_window(config, memory_for(image))
     return image, a
 
 
@@ -202,7 +211,7 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
         check_folder(Path(output))
     operands = _operands({"a": file_a, "b": file_b, "bias": file_bias}, {"m": m, "n": n, "k": k},
                          seed=seed, int32=int32, scale=scale, clamp=clamp)
-    image, a = _compile(operands, config)
+    image, a = compile_product(operands, config)
     steps = Steps(quiet=as_json)
     result, equal, alike, cycles = _run(
         config, image, a, operands, device_name, steps,
