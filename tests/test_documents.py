@@ -11,6 +11,7 @@ import pytest
 from amaranth.lib import wiring
 from click.testing import CliRunner
 from systolith.cli import main
+from systolith.cli.bench import bench_gemm
 from systolith.cli.manual import manual
 from systolith_hw.axi import read_ports, write_ports
 from systolith_hw.config import BusConfig, CoreConfig
@@ -54,7 +55,12 @@ def test_what_documents_tell_users_to_run_runs(tmp_path, monkeypatch):
     for document in DOCUMENTS:
         for line in shell_lines(document):
             words = shlex.split(line)
-            if words[0] == "systolith":
+            if words[:3] == ["systolith", "bench", "gemm"]:
+                # Minutes of simulation: that their options are understood.
+                parent = main.make_context("systolith", words[1:])
+                assert bench_gemm.make_context("gemm", words[3:], parent).params, (
+                    document.name, line)
+            elif words[0] == "systolith":
                 result = CliRunner().invoke(main, words[1:])
                 assert result.exit_code == 0, (document.name, line, result.output)
                 ran += 1

@@ -9,6 +9,7 @@ from importlib import metadata
 import click
 
 from .assembly import asm, disasm
+from .bench import bench
 from .completion import completion
 from .demo import demo
 from .doctor import doctor
@@ -41,5 +42,5 @@ def main():
     """
 
 
-for command in (generate, presets, gemm, demo, asm, disasm, doctor, completion):
+for command in (generate, presets, gemm, bench, demo, asm, disasm, doctor, completion):
     main.add_command(command)

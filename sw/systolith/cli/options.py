@@ -1,13 +1,15 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 from systolith_hw.config import PRESETS, CoreConfig
 
-__all__ = ["check_count", "config_options", "configuration", "json_option"]
+__all__ = ["check_count", "complete", "config_options", "config_options_for", "configuration",
+           "json_option", "memory_options"]
 
 json_option = click.option("--json", "as_json", is_flag=True,
                            help="Print one JSON object instead of text.")
@@ -26,23 +28,60 @@ def _complete_field(ctx: click.Context, param: click.Parameter,
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--preset``, ``--config`` and ``--set``, to be given to ``configuration``."""
+def config_options_for(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds ``--preset``, ``--config`` and ``--set``, for ``configuration``."""
+    options = (
+        click.option("--preset", metavar="NAME", shell_complete=_complete_preset,
+                     help=f"Configuration to start from (default {default}); "
+                          "`systolith presets` lists them."),
+        click.option("--config", "path", metavar="FILE", type=click.Path(),
+                     help="TOML file with the configuration, instead of a preset."),
+        click.option("--set", "assignments", multiple=True, metavar="SECTION.FIELD=VALUE",
+                     shell_complete=_complete_field,
+                     help="Override one field, such as array.rows=4; may be repeated."))
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+    return add
+
+
+config_options = config_options_for("demo")
+
+
+def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how fast the simulated memory is.
+
+    The command gets those that were given as ``memory_timing``, a dictionary of ``RtlDevice``'s
+    keywords.
+    """
+    names = ("latency", "jitter")
+
+    @wraps(command)
+    def collected(*arguments: Any, **values: Any) -> Any:
+        given = {name: values.pop(name) for name in names}
+        values["memory_timing"] = {name: value for name, value in given.items()
+                                   if value is not None}
+        return command(*arguments, **values)
+
+    result: Callable[..., Any] = collected
     for option in (
-            click.option("--set", "assignments", multiple=True, metavar="SECTION.FIELD=VALUE",
-                         shell_complete=_complete_field,
-                         help="Override one field, such as array.rows=4; may be repeated."),
-            click.option("--config", "path", metavar="FILE", type=click.Path(),
-                         help="TOML file with the configuration, instead of a preset."),
-            click.option("--preset", metavar="NAME", shell_complete=_complete_preset,
-                         help="Configuration to start from (default demo); "
-                              "`systolith presets` lists them.")):
-        command = option(command)
-    return command
+            click.option("--jitter", type=int, metavar="CYCLES",
+                         help="Up to so many cycles more, at random (default 0)."),
+            click.option("--latency", type=int, metavar="CYCLES",
+                         help="Cycles until memory answers (default 32).")):
+        result = option(result)
+    return result
+
+
+def complete(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What ``shell_complete`` of an option with these values is."""
+    return lambda ctx, param, text: [word for word in words if word.startswith(text)]
 
 
 def configuration(preset: str | None, path: str | None,
-                  assignments: tuple[str, ...]) -> CoreConfig:
+                  assignments: tuple[str, ...], *, default: str = "demo") -> CoreConfig:
     """The configuration that the options of ``config_options`` describe.
 
     Raises
@@ -52,7 +91,8 @@ def configuration(preset: str | None, path: str | None,
     """
     if preset is not None and path is not None:
         raise ValueError(f"config must be given without a preset, not with {preset!r}")
-    config = CoreConfig.from_toml(path) if path is not None else CoreConfig.preset(preset or "demo")
+    config = CoreConfig.from_toml(path) if path is not None else CoreConfig.preset(
+        preset or default)
     return config.overridden(list(assignments))
 
 

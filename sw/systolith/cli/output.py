@@ -79,11 +79,16 @@ class Steps:
     """
     def __init__(self, *, quiet: bool = False):
         self.quiet = quiet
+        self.advance: Callable[[], None] = _nothing
         self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def step(self, text: str, measure: Callable[[], str] | None = None) -> Iterator[None]:
-        """Say that ``text`` is being done, until the block ends."""
+    def step(self, text: str, measure: Callable[[], str] | None = None, *,
+             total: int | None = None) -> Iterator[None]:
+        """Say that ``text`` is being done, until the block ends.
+
+        With ``total``, the bar fills each time that ``advance`` is called inside the block.
+        """
         if self.quiet:
             yield
         elif not self.console.is_terminal:
@@ -96,8 +101,12 @@ class Steps:
             if measure is not None:
                 columns.append(_Measure(measure))
             with Progress(*columns, console=self.console, transient=True) as progress:
-                progress.add_task(text, total=None)
-                yield
+                task = progress.add_task(text, total=total)
+                self.advance = lambda: progress.advance(task)
+                try:
+                    yield
+                finally:
+                    self.advance = _nothing
 
     def run(self, text: str, work: Callable[[], Result],
             measure: Callable[[], str] | None = None) -> Result:
@@ -109,6 +118,10 @@ class Steps:
             # Foreign code still works on memory that a proper exit would free.
             click.echo("systolith: interrupted", err=True)
             os._exit(INTERRUPTED)
+
+
+def _nothing() -> None:
+    return
 
 
 class _StillRunning(Exception):

@@ -4,10 +4,15 @@ import numpy as np
 
 __all__ = ["expected_product", "requantised"]
 
+SLICE = 1 << 14  # of K, so that copies of large operands as float64 stay small
+
 
 def expected_product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     """``a @ b + bias`` as int64; exact, since float64 holds integers up to 2^53."""
-    sums = (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
+    sums = np.zeros((a.shape[0], b.shape[1]), np.int64)
+    for start in range(0, a.shape[1], SLICE):
+        part = slice(start, start + SLICE)
+        sums += (a[:, part].astype(np.float64) @ b[part].astype(np.float64)).astype(np.int64)
     return sums if bias is None else sums + bias.astype(np.int64)
 
 
