@@ -1,4 +1,4 @@
-"""Cores that the end-to-end tests share: each is built once, and the default suite builds five."""
+"""Cores that the end-to-end tests share: each is built once, and the default suite builds seven."""
 
 from systolith_hw.config import PRESETS, CoreConfig
 from systolith_sim.device import RtlDevice
@@ -11,7 +11,7 @@ def core(rows, cols, **tables):
 
 
 # Small memories, so that little work already goes round them; every corner of the configuration
-# once. The first five are those of the default suite.
+# once. The first five are those of the default suite, and two presets whose cycles are counted.
 CORES = {
     "demo": PRESETS["demo"],
     "3x5": core(3, 5, vector={"lanes": 4},
@@ -37,6 +37,7 @@ CORES = {
     "5x3": core(5, 3, vector={"lanes": 2}, memory={"acc_rows": 32, "acc_banks": 1}),
     "8x8 wide": core(8, 8, vector={"lanes": 8}, bus={"data_bits": 512}),
     "bench16": PRESETS["bench16"],
+    "tiny": PRESETS["tiny"],
 }
 # Checked builds are slower, which only the small cores can afford.
 CHECKED = frozenset({"3x5", "1x1", "1x16", "16x1", "5x3"})
