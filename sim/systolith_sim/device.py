@@ -1,6 +1,7 @@
 """The emitted Verilog as a device that programs run on."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from systolith_hw.emit import emit_verilog
 from systolith_hw.registers import BASIC_COUNTERS, COUNTERS, REGISTERS, constants
 
 from .harness import Harness
+from .memory import MemoryTiming, memory_timing
 
 __all__ = ["RtlDevice"]
+
+RESET_POLLS = 10_000  # of the status register
 
 
 @cache  # emission takes seconds, and tests open many devices
@@ -35,12 +39,10 @@ class RtlDevice(Device):
     config : CoreConfig
     memory_bytes : int or None
         As in ``Device``.
-    latency : int
-        Cycles from an address to the first answer.
-    jitter : int
-        Up to so many cycles more, at random; loads and commands then overtake each other.
-    backpressure : float
-        Probability that a bus channel pauses in a cycle.
+    memory : str or MemoryTiming
+        How fast the memory is: ``ideal``, ``dram``, or any ``MemoryTiming``.
+    latency, jitter, backpressure, bandwidth, shared
+        Fields of ``MemoryTiming`` to change; None: as ``memory`` has it.
     seed : int
         Of all randomness.
     assertions : bool
@@ -58,15 +60,19 @@ class RtlDevice(Device):
     ------
     ToolError
         Verilator or a tool it needs is missing.
-    ValueError
-        A parameter out of range.
+    TypeError, ValueError
+        A parameter of the wrong kind or out of range.
     """
 
-    def __init__(self, config: CoreConfig, *, memory_bytes: int | None = None, latency: int = 32,
-                 jitter: int = 0, backpressure: float = 0.0, seed: int = 0,
-                 assertions: bool = False, trace: str | Path | None = None,
+    def __init__(self, config: CoreConfig, *, memory_bytes: int | None = None,
+                 memory: str | MemoryTiming = "ideal", latency: int | None = None,
+                 jitter: int | None = None, backpressure: float | None = None,
+                 bandwidth: Fraction | int | float | str | None = None, shared: bool | None = None,
+                 seed: int = 0, assertions: bool = False, trace: str | Path | None = None,
                  max_cycles: int = 1 << 32, window: int = 0, verilog: str | None = None):
         super().__init__(config, memory_bytes=memory_bytes)
+        self.timing = memory_timing(memory, latency=latency, jitter=jitter,
+                                    backpressure=backpressure, bandwidth=bandwidth, shared=shared)
         if window < 0 or window % 4096 or window + self.memory_bytes > 1 << config.bus.addr_bits:
             raise ValueError(f"window must be a multiple of 4096 that leaves memory_bytes="
                              f"{self.memory_bytes} within {config.bus.addr_bits} address bits, "
@@ -78,8 +84,7 @@ class RtlDevice(Device):
         self.harness = Harness(
             verilog or core_verilog(config, assertions=assertions), name=config.name,
             memory=self._memory,
-            base=window, latency=latency, jitter=jitter, backpressure=backpressure, seed=seed,
-            assertions=assertions, trace=trace)
+            base=window, timing=self.timing, seed=seed, assertions=assertions, trace=trace)
         self._identify()
         self._prepare()
 
@@ -106,11 +111,7 @@ class RtlDevice(Device):
             The core broke a rule of the bus, or an assertion of its own.
         """
         self._check_program(program_address, commands, params)
-        for number, value in (params or {}).items():
-            self._set(f"param{number}", value)
-        self._set("program_address", program_address)
-        self._set("program_commands", commands)
-        self._act("start")
+        self.start(program_address, commands, params=params)
         try:
             ended = self.harness.run(self.max_cycles)
         except (AssertionError, RuntimeError):
@@ -120,20 +121,60 @@ class RtlDevice(Device):
             self._restart()
             raise TimeoutError(f"program must end within max_cycles={self.max_cycles}, "
                                f"not still run")
-        self._counters = {name: self._get(COUNTERS[name].name) for name in self._counter_names()}
-        status = self._status()
-        self._act("clear_interrupt")
+        self._counters = {name: self.read_register(COUNTERS[name].name)
+                          for name in self._counter_names()}
+        status = self.status()
+        self.act("clear_interrupt")
         if "error" in status:
-            code, index = self._get("error_code"), self._get("error_index")
-            self._act("reset")
-            for _ in range(10_000):
-                if not {"resetting", "busy"} & self._status():
-                    break
-            else:
-                self._restart()
-                raise TimeoutError("soft reset must end within 10000 polls, not still be under way")
-            self._prepare()
+            code, index = self.read_register("error_code"), self.read_register("error_index")
+            self.reset()
             raise CoreError(code, index)
+
+    def start(self, program_address: int, commands: int, *,
+              params: Mapping[int, int] | None = None) -> None:
+        """Begin a program as ``run`` does, and return at once; ``harness.run`` passes the time."""
+        for number, value in (params or {}).items():
+            self.write_register(f"param{number}", value)
+        self.write_register("program_address", program_address)
+        self.write_register("program_commands", commands)
+        self.act("start")
+
+    def reset(self) -> None:
+        """Reset the core by its register, and set it up for programs again; memory stays.
+
+        Bus transactions under way come to their end first.
+
+        Raises
+        ------
+        TimeoutError
+            The reset does not end; the reset line has then been pulled.
+        """
+        self.act("reset")
+        for _ in range(RESET_POLLS):
+            if not {"resetting", "busy", "interrupt"} & self.status():
+                break
+        else:
+            self._restart()
+            raise TimeoutError(f"soft reset must end within {RESET_POLLS} polls, "
+                               f"not still be under way")
+        self._prepare()
+
+    def read_register(self, name: str) -> int:
+        """Value of the register ``name``, see ``registers.REGISTERS``."""
+        return self.harness.read(REGISTERS[name].offset)
+
+    def write_register(self, name: str, value: int) -> None:
+        """Write the register ``name``."""
+        self.harness.write(REGISTERS[name].offset, value)
+
+    def act(self, bit: str) -> None:
+        """Write 1 to one bit of the register ``control``: ``start`` or its likes."""
+        self.write_register("control", 1 << REGISTERS["control"].bits.index(bit))
+
+    def status(self) -> set[str]:
+        """The bits of the register ``status`` that are 1."""
+        value = self.read_register("status")
+        return {bit for i, bit in enumerate(REGISTERS["status"].bits) if value >> i & 1}
 
     def counters(self) -> dict[str, int]:
         """The core's counters at the end of the last run."""
@@ -150,31 +191,19 @@ class RtlDevice(Device):
     def _counter_names(self) -> tuple[str, ...]:
         return tuple(COUNTERS) if self.config.control.counters else BASIC_COUNTERS
 
-    def _get(self, name: str) -> int:
-        return self.harness.read(REGISTERS[name].offset)
-
-    def _set(self, name: str, value: int) -> None:
-        self.harness.write(REGISTERS[name].offset, value)
-
-    def _act(self, bit: str) -> None:
-        self._set("control", 1 << REGISTERS["control"].bits.index(bit))
-
-    def _status(self) -> set[str]:
-        value = self._get("status")
-        return {bit for i, bit in enumerate(REGISTERS["status"].bits) if value >> i & 1}
-
     def _identify(self) -> None:
         for name, value in constants(self.config).items():
-            found = self._get(name)
+            found = self.read_register(name)
             if found != value:
                 raise RuntimeError(f"register {name} must be {value:#x}, not {found:#x}")
 
     def _prepare(self) -> None:
         events = REGISTERS["interrupt_enable"].bits
-        self._set("window_low", self.window & 0xffffffff)
-        self._set("window_high", self.window >> 32)
-        self._set("window_bytes", min(self.memory_bytes, 0xffffffff))
-        self._set("interrupt_enable", 1 << events.index("done") | 1 << events.index("error"))
+        self.write_register("window_low", self.window & 0xffffffff)
+        self.write_register("window_high", self.window >> 32)
+        self.write_register("window_bytes", min(self.memory_bytes, 0xffffffff))
+        self.write_register("interrupt_enable",
+                            1 << events.index("done") | 1 << events.index("error"))
 
     def _restart(self) -> None:
         self.harness.reset()

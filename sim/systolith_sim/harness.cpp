@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "Vcore.h"
+#include "memory.h"
 #include "verilated.h"
 #if VM_TRACE_FST
 #include "verilated_fst_c.h"
@@ -69,8 +70,13 @@ struct Core {
     uint8_t* memory;
     uint64_t base, bytes;
     uint64_t error_low = 0, error_high = 0;
-    unsigned latency, jitter;
-    uint32_t stall_below;  // of 2^32
+    const Timing timing;
+    const uint32_t stall_below;  // of 2^32
+    Pace paces[2];
+    Pace& read_pace = paces[0];
+    Pace& write_pace;
+    bool writes_turn = false;  // of those who share a pace
+    Rows rows;
     uint64_t random;
     uint64_t cycle = 0;
     uint64_t counts[COUNTS] = {};
@@ -95,6 +101,12 @@ struct Core {
     bool lite_awready, lite_wready, lite_bvalid, lite_arready, lite_rvalid, irq = false;
     uint32_t lite_rdata, lite_bresp, lite_rresp;
 
+    explicit Core(const Timing& given)
+        : timing(given), stall_below(uint32_t(given.backpressure * 4294967295.0)),
+          paces{{given.bandwidth_words, given.bandwidth_cycles},
+                {given.bandwidth_words, given.bandwidth_cycles}},
+          write_pace(paces[given.shared ? 0 : 1]), rows(timing) {}
+
     void fail(const std::string& text) {
         if (!stopped) message = text + " (cycle " + std::to_string(cycle) + ")";
         stopped = true;
@@ -105,7 +117,13 @@ struct Core {
         return (random * 0x2545f4914f6cdd1dULL) >> 32;
     }
     bool stall() { return stall_below && draw() < stall_below; }
-    uint64_t due() { return cycle + latency + (jitter ? draw() % (jitter + 1) : 0); }
+    uint64_t due(const Burst& burst) {
+        return rows.open(burst.addr, burst.words, BYTES, cycle) + timing.latency
+               + (timing.jitter ? draw() % (timing.jitter + 1) : 0);
+    }
+    bool refreshing() const {
+        return timing.refresh_interval && cycle % timing.refresh_interval < timing.refresh_cycles;
+    }
 
     unsigned response(uint64_t addr) const {
         if (addr >= error_low && addr < error_high) return SLVERR;
@@ -132,7 +150,7 @@ struct Core {
                 fail("arvalid and its payload must be stable until arready");
             if (valid && ready) {
                 check_burst("ar", burst, top->m_axi_arsize, top->m_axi_arburst);
-                burst.ready_at = due();
+                burst.ready_at = due(burst);
                 reads[burst.id % IDS].push(burst);
                 counts[READ_BURSTS]++;
             }
@@ -182,6 +200,7 @@ struct Core {
                 last_flags.push(last);
                 unmatched++;
                 counts[WRITE_WORDS]++;
+                write_pace.spend();
             }
             w_was = beat, w_last_was = last;
         }
@@ -193,7 +212,7 @@ struct Core {
             if (last_flags.front() != expected) fail("wlast must mark the last word of a burst");
             last_flags.pop();
             if (expected) {
-                burst.ready_at = due();
+                burst.ready_at = due(burst);
                 responses.push(burst);
                 writes.pop();
                 matched = 0;
@@ -208,16 +227,22 @@ struct Core {
         if (reading < 0) {
             for (unsigned id = 0; id < IDS; id++) {
                 if (!reads[id].count || reads[id].front().ready_at > cycle) continue;
-                bool better = reading < 0 || (jitter ? draw() & 1 : reads[id].front().ready_at
-                                                                    < reads[reading].front().ready_at);
+                bool better = reading < 0
+                              || (timing.jitter ? draw() & 1
+                                                : reads[id].front().ready_at
+                                                      < reads[reading].front().ready_at);
                 if (better) reading = id;
             }
             read_word = 0;
         }
-        if (reading < 0 || stall()) {
-            top->m_axi_rvalid = 0;
-            return;
+        top->m_axi_rvalid = 0;
+        if (reading < 0 || !read_pace.ready() || refreshing() || stall()) return;
+        if (timing.shared) {
+            // AXI lets no output depend on an input of the same cycle, so that wvalid stands.
+            writes_turn = !writes_turn && top->m_axi_wvalid;
+            if (writes_turn) return;
         }
+        read_pace.spend();
         const Burst& burst = reads[reading].front();
         uint64_t addr = burst.addr + uint64_t(read_word) * BYTES;
         unsigned code = response(addr);
@@ -259,7 +284,8 @@ struct Core {
     void drive_ready() {
         top->m_axi_arready = reads[0].count < BURSTS - 1 && reads[1].count < BURSTS - 1 && !stall();
         top->m_axi_awready = writes.count + responses.count < BURSTS - 1 && !stall();
-        top->m_axi_wready = beats.count < BEATS - 1 && !stall();
+        top->m_axi_wready = beats.count < BEATS - 1 && write_pace.ready() && !refreshing()
+                            && !stall();
     }
 
     void tick() {
@@ -286,6 +312,7 @@ struct Core {
         if (trace) trace->dump(cycle * 10 + 5);
 #endif
         cycle++;
+        for (Pace& pace : paces) pace.cycle();
         if (answered) top->m_axi_bvalid = 0;
         if (!quiet) {
             drive_reads(taken);
@@ -366,13 +393,11 @@ void vl_fatal(const char* file, int line, const char* hier, const char* text) {
 
 extern "C" {
 
-void* core_new(uint8_t* memory, uint64_t base, uint64_t bytes, unsigned latency, unsigned jitter,
-               double backpressure, uint64_t seed, const char* trace_path) {
-    Core* core = new Core;
+void* core_new(uint8_t* memory, uint64_t base, uint64_t bytes, const Timing* timing, uint64_t seed,
+               const char* trace_path) {
+    Core* core = new Core(*timing);
     Entered entered(core);
     core->memory = memory, core->base = base, core->bytes = bytes;
-    core->latency = latency ? latency : 1, core->jitter = jitter;
-    core->stall_below = uint32_t(backpressure * 4294967295.0);
     core->random = (seed + 1) * 0x9e3779b97f4a7c15ULL;
     core->context.randReset(2);
     core->context.randSeed(int(seed % 2147483646) + 1);

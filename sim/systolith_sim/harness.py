@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from .build import build_core
+from .memory import MemoryTiming, TimingStruct
 
 __all__ = ["COUNTS", "Harness"]
 
@@ -17,8 +18,8 @@ COUNTS = MappingProxyType({name: i for i, name in enumerate((
 
 _u32, _u64, _pointer = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
 _FUNCTIONS = {
-    "core_new": (_pointer, [_pointer, _u64, _u64, ctypes.c_uint, ctypes.c_uint, ctypes.c_double,
-                            _u64, ctypes.c_char_p]),
+    "core_new": (_pointer, [_pointer, _u64, _u64, ctypes.POINTER(TimingStruct), _u64,
+                            ctypes.c_char_p]),
     "core_free": (None, [_pointer]),
     "core_reset": (None, [_pointer]),
     "core_errors": (None, [_pointer, _u64, _u64]),
@@ -43,12 +44,8 @@ class Harness:
         System memory, used in place.
     base : int
         Bus address of its first byte.
-    latency : int
-        Cycles from an address (or the last written word) to the first answer, at least 1.
-    jitter : int
-        Up to so many cycles more, at random; answers of different ids then change places.
-    backpressure : float
-        Probability, from 0 to below 1, that a channel pauses in a cycle.
+    timing : MemoryTiming or None
+        How fast that memory is; None: as ``MemoryTiming()``.
     seed : int
         Of all randomness, and of the registers' contents before reset.
     assertions : bool
@@ -63,17 +60,12 @@ class Harness:
     """
 
     def __init__(self, verilog: str, *, name: str, memory: np.ndarray, base: int = 0,
-                 latency: int = 32, jitter: int = 0, backpressure: float = 0.0, seed: int = 0,
-                 assertions: bool = False, trace: str | Path | None = None):
+                 timing: MemoryTiming | None = None, seed: int = 0, assertions: bool = False,
+                 trace: str | Path | None = None):
         if memory.dtype != np.uint8 or memory.ndim != 1 or not memory.flags.c_contiguous:
             raise ValueError(f"memory must be a contiguous array of uint8, not {memory.dtype!r}")
         if memory.nbytes < 64:
             raise ValueError(f"memory must have at least 64 bytes, not {memory.nbytes!r}")
-        for parameter, value, low in (("latency", latency, 1), ("jitter", jitter, 0)):
-            if not low <= value < 1 << 31:
-                raise ValueError(f"{parameter} must be at least {low}, not {value!r}")
-        if not 0 <= backpressure < 1:
-            raise ValueError(f"backpressure must be from 0 to below 1, not {backpressure!r}")
         suffix = "" if trace is None else Path(trace).suffix[1:]
         if trace is not None and suffix not in ("fst", "vcd"):
             raise ValueError(f"trace must end in .fst or .vcd, not {str(trace)!r}")
@@ -85,8 +77,8 @@ class Harness:
             getattr(self._library, function).restype = result
             getattr(self._library, function).argtypes = arguments
         self._core = self._library.core_new(
-            memory.ctypes.data, base, memory.nbytes, latency, jitter, backpressure, seed,
-            None if trace is None else str(trace).encode())
+            memory.ctypes.data, base, memory.nbytes, TimingStruct.of(timing or MemoryTiming()),
+            seed, None if trace is None else str(trace).encode())
 
     def write(self, offset: int, value: int) -> None:
         """Write the register at ``offset``.

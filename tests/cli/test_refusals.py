@@ -1,5 +1,6 @@
 """Bad input: one sentence on stderr, exit code 2, no traceback, nothing half-written."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -41,7 +42,11 @@ PRESETS = "demo, tiny, ecp5_25f, ecp5_85f, bench16"
     ("gemm --device gpu", "device must be one of rtl, model, not 'gpu'"),
     ("gemm --trace x.fst", "trace must be given with device rtl, not with 'model'"),
     ("gemm --device rtl --trace x.txt", "trace must end in .fst or .vcd, not 'x.txt'"),
-    ("gemm --device rtl --latency 0", "latency must be at least 1, not 0"),
+    ("gemm --latency 3", "latency must be given with device rtl, not with 'model'"),
+    ("gemm --device rtl --latency 0", "latency must be from 1 to 1000000, not 0"),
+    ("gemm --device rtl --bandwidth 2",
+     "bandwidth must be a number or fraction above 0 and at most 1, not '2'"),
+    ("gemm --device rtl --memory sram", "memory must be one of ideal, dram, not 'sram'"),
     ("gemm --scale -2", "scale must be from 0 to below 128, not -2.0"),
     ("gemm --int32 --scale 2", "int32 must be given without scale and clamp, not with them"),
     ("gemm --clamp 3 1", "clamp must be from 3 to 127, not 1"),
@@ -79,6 +84,23 @@ def test_bad_files_are_named(refuse, tmp_path, command, content, sentence):
     (tmp_path / "FILE").write_bytes(content)
     assert refuse(*command.split(), "FILE") == sentence
     assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+def test_a_missing_compiler_is_said_in_one_sentence(refuse, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SYSTOLITH_CACHE", str(tmp_path / "cache"))
+    assert refuse("gemm", "--preset", "tiny", "--device", "rtl") == (
+        "g++ must be installed for simulation: apt install g++")
+    assert not list(tmp_path.glob("cache/cores/*/*"))
+
+
+def test_a_full_disk_is_said_in_one_sentence(refuse, tmp_path, monkeypatch):
+    def fill(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setenv("SYSTOLITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(subprocess, "run", fill)
+    assert refuse("gemm", "--preset", "tiny", "--device", "rtl") == "no space left on device"
+    assert not list(tmp_path.glob("cache/cores/*/*"))
 
 
 @pytest.mark.parametrize("options, arrays, sentence", [

@@ -367,7 +367,7 @@ def test_a_reset_in_the_midst_of_a_program(devices, cycles):
                execute(**waits(7)), store(**waits(8))]
     device.write(0, b"".join(records))
     assert reset_midway(device, 0, len(records), cycles=cycles)
-    assert not device._status()
+    assert not device.status()
     still_works(device)
 
 
@@ -412,18 +412,16 @@ def test_an_interrupt_command_raises_the_line(devices):
     assert model.model.interrupt
     device.write(0, b"".join(records))
     events = REGISTERS["interrupt_enable"].bits
-    device._set("interrupt_enable", 1 << events.index("command"))
-    device._set("program_address", 0)
-    device._set("program_commands", len(records))
-    device._act("start")
+    device.write_register("interrupt_enable", 1 << events.index("command"))
+    device.start(0, len(records))
     assert device.harness.run(1000)
-    assert device._status() == {"busy", "interrupt"}
-    device._act("clear_interrupt")
-    assert device._status() == {"busy"}
+    assert device.status() == {"busy", "interrupt"}
+    device.act("clear_interrupt")
+    assert device.status() == {"busy"}
     assert not device.harness.run(20_000)   # done does not raise it unless enabled
-    assert device._status() == {"done", "interrupt"}
-    device._act("clear_interrupt")
-    assert device._status() == {"done"}
-    device._prepare()
+    assert device.status() == {"done", "interrupt"}
+    device.act("clear_interrupt")
+    assert device.status() == {"done"}
+    device.reset()
     run(device, records)    # the device does not enable it
     still_works(device)

@@ -18,6 +18,8 @@ MEMORIES = [  # how the memory behaves
     {"latency": 1},
     {"latency": 7, "jitter": 40, "backpressure": 0.3},
     {"latency": 90, "jitter": 5, "backpressure": 0.6},
+    {"memory": "dram"},
+    {"memory": "dram", "bandwidth": "1/3", "shared": True, "latency": 20},
 ]
 
 
@@ -89,7 +91,7 @@ def test_counters_of_every_engine_stay_within_the_cycles():
     ("5x3", (5, 3, 5)), ("5x3", (50, 20, 60)), ("5x3", (1, 10, 200)),
     ("8x8 wide", (8, 8, 8)), ("8x8 wide", (65, 130, 300)), ("8x8 wide", (1, 257, 500)),
 ])
-@pytest.mark.parametrize("memory", MEMORIES, ids=lambda memory: f"latency {memory['latency']}")
+@pytest.mark.parametrize("memory", MEMORIES, ids=lambda memory: "-".join(map(str, memory.values())))
 def test_product_on_more_cores(name, shape, memory):
     for requantised in (False, True):
         check(name, shape, requantised=requantised, memory_bytes=1 << 20, **memory)

@@ -1,9 +1,6 @@
 """The memory and register model, tried on a stand-in for the core."""
 
 import re
-import subprocess
-import sys
-import threading
 
 import numpy as np
 import pytest
@@ -11,6 +8,7 @@ from systolith_hw.emit import emit_verilog
 from systolith_hw.registers import MAGIC, REGISTERS
 from systolith_sim import build
 from systolith_sim.harness import Harness
+from systolith_sim.memory import MemoryTiming
 from systolith_sim.tools import ToolError
 
 
@@ -30,10 +28,12 @@ def harness(copier, copier_config):
     """Make a harness around the stand-in; closed when the test ends."""
     made = []
 
-    def make(data_bits=64, *, assertions=False, memory_bytes=1 << 16, **options):
+    def make(data_bits=64, *, assertions=False, memory_bytes=1 << 16, seed=0, trace=None,
+             **timing):
         text = emit_verilog(copier(copier_config(data_bits)), name="copier", assertions=assertions)
         memory = np.random.default_rng(data_bits).integers(0, 256, memory_bytes, np.uint8)
-        made.append(Harness(text, name="copier", memory=memory, assertions=assertions, **options))
+        made.append(Harness(text, name="copier", memory=memory, assertions=assertions,
+                            seed=seed, trace=trace, timing=MemoryTiming(**timing)))
         return made[-1], memory
 
     yield make
@@ -163,8 +163,6 @@ def test_writes_a_waveform_when_asked(harness, tmp_path, suffix):
 
 
 @pytest.mark.parametrize("options, text", [
-    ({"latency": 0}, "latency must be at least 1, not 0"),
-    ({"backpressure": 1.0}, "backpressure must be from 0 to below 1, not 1.0"),
     ({"trace": "wave.txt"}, "trace must end in .fst or .vcd, not 'wave.txt'"),
     ({"memory_bytes": 8}, "memory must have at least 64 bytes, not 8"),
 ])
@@ -180,39 +178,3 @@ def test_the_stand_in_passes_the_lint(copier, copier_config):
 def test_text_that_is_not_verilog_is_refused():
     with pytest.raises(ToolError, match="^Verilator must accept the text, not end with"):
         build.lint("module top(; endmodule", name="top")
-
-
-def test_a_failed_build_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setenv("SYSTOLITH_CACHE", str(tmp_path))
-    with pytest.raises(ToolError):
-        build.build_core("module top(; endmodule", name="top")
-    assert [path.suffix for path in (tmp_path / "cores").iterdir()] == [".lock"]
-
-
-def test_two_builders_of_the_same_entry_build_it_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("SYSTOLITH_CACHE", str(tmp_path))
-    built = []
-
-    def work():
-        with build.cached("things", "key") as (folder, building):
-            if building is not None:
-                built.append(folder)
-                threading.Event().wait(0.2)
-                (building / "text").write_text("done")
-        assert (folder / "text").read_text() == "done"
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(built) == 1
-
-
-def test_a_missing_compiler_is_named(tmp_path):
-    script = ("from systolith_sim.tools import environment\n"
-              "try:\n    environment()\n"
-              "except RuntimeError as error:\n    print(error)")
-    result = subprocess.run([sys.executable, "-c", script], env={"PATH": str(tmp_path)},
-                            capture_output=True, text=True, check=True)
-    assert result.stdout == "g++ must be installed for simulation: apt install g++\n"

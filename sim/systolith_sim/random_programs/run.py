@@ -219,17 +219,10 @@ def reset_midway(device: RtlDevice, address: int, commands: int, *, cycles: int,
     TimeoutError
         The reset does not end.
     """
-    for number, value in (params or {}).items():
-        device._set(f"param{number}", value)
-    device._set("program_address", address)
-    device._set("program_commands", commands)
-    device._act("start")
+    device.start(address, commands, params=params)
     ended = device.harness.run(cycles)
-    device._act("reset")
-    for _ in range(10_000):
-        if not {"resetting", "busy", "interrupt"} & device._status():
-            return not ended
-    raise TimeoutError("soft reset must end within 10000 polls, not still be under way")
+    device.reset()
+    return not ended
 
 
 def shrink(case: Case, fails: Callable[[Case], bool], *, attempts: int = 400) -> Case:

@@ -15,7 +15,7 @@ from ..image import Image
 from ..layers import compile_layers
 from .gemm import compare_memories, cycles_text, memory_for, speed
 from .generate import core_files, emit_core
-from .options import config_options, configuration, json_option
+from .options import config_options, configuration, json_option, memory_options
 from .output import Steps, print_facts, print_json, print_table, write_files
 
 __all__ = ["demo"]
@@ -34,12 +34,13 @@ Examples:
 @config_options
 @click.option("-o", "--output", "folder", metavar="DIR", default="build/demo", show_default=True,
               help="Folder for the Verilog, the image and result.json.")
+@memory_options
 @click.option("--trace", metavar="FILE", type=click.Path(),
               help="Waveform to write, .fst or .vcd.")
 @json_option
 @click.pass_context
 def demo(ctx: click.Context, preset: str | None, path: str | None, assignments: tuple[str, ...],
-         folder: str, trace: str | None, as_json: bool):
+         folder: str, memory_timing: dict[str, Any], trace: str | None, as_json: bool):
     """Classify handwritten digits with the emitted Verilog.
 
     Trains a small classifier (64 -> 32 -> 10, ReLU with a clamp) on scikit-learn's digits,
@@ -68,7 +69,7 @@ def demo(ctx: click.Context, preset: str | None, path: str | None, assignments: 
     device = steps.run(
         "Building the simulation of the Verilog with Verilator, once per configuration",
         lambda: open_device("rtl", config, memory_bytes=memory_for(image), trace=trace,
-                            verilog=verilog))
+                            verilog=verilog, **memory_timing))
     with device:
         rtl_scores = steps.run(f"Running {len(x)} digits on the Verilog",
                                lambda: image.run(device, x)[0], cycles_text(device))

@@ -14,7 +14,7 @@ from ..gemm import plan_gemm
 from ..image import Image
 from ..quantise import quantise_multiplier
 from ..shapes import Shape
-from .options import check_count, config_options, configuration, json_option
+from .options import check_count, config_options, configuration, json_option, memory_options
 from .output import Steps, check_folder, print_facts, print_json, write_file
 from .reference import expected_product, requantised
 
@@ -161,6 +161,7 @@ def compile_product(operands: Operands, config: CoreConfig) -> tuple[Image, np.n
 Examples:
   systolith gemm -m 100 -n 70 -k 300
   systolith gemm -m 100 -n 70 -k 300 --preset demo --device rtl --json
+  systolith gemm --device rtl --memory dram --bandwidth 1/2 --shared
   systolith gemm --a x.npy --b w.npy --bias b.npy --int32 --output y.npy
 """)
 @click.option("-m", type=int, metavar="M", help="Rows of A and of the result (default 64).")
@@ -183,10 +184,7 @@ Examples:
               help="Results are about sum times this (default: so that they fill int8).")
 @click.option("--clamp", type=int, nargs=2, default=(-128, 127), metavar="LOW HIGH",
               help="Least and largest int8 result; 0 127 is ReLU.")
-@click.option("--latency", type=int, default=32, show_default=True,
-              help="Cycles until memory answers (rtl).")
-@click.option("--jitter", type=int, default=0, show_default=True,
-              help="Up to so many cycles more, at random (rtl).")
+@memory_options
 @click.option("--trace", metavar="FILE", type=click.Path(),
               help="Waveform to write, .fst or .vcd (rtl).")
 @click.option("--output", metavar="FILE", type=click.Path(), help="Result, as .npy.")
@@ -194,7 +192,7 @@ Examples:
 def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b: str | None,
          file_bias: str | None, preset: str | None, path: str | None,
          assignments: tuple[str, ...], device_name: str, seed: int, int32: bool,
-         scale: float | None, clamp: tuple[int, int], latency: int, jitter: int,
+         scale: float | None, clamp: tuple[int, int], memory_timing: dict[str, Any],
          trace: str | None, output: str | None, as_json: bool):
     """Multiply two matrices of any size, and check the result.
 
@@ -205,17 +203,17 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
     config = configuration(preset, path, assignments)
     if device_name not in ("rtl", "model"):
         raise ValueError(f"device must be one of rtl, model, not {device_name!r}")
-    if trace is not None and device_name != "rtl":
-        raise ValueError(f"trace must be given with device rtl, not with {device_name!r}")
+    simulation = {**memory_timing, **({} if trace is None else {"trace": trace})}
+    if simulation and device_name != "rtl":
+        raise ValueError(f"{next(iter(simulation))} must be given with device rtl, "
+                         f"not with {device_name!r}")
     if output is not None:
         check_folder(Path(output))
     operands = _operands({"a": file_a, "b": file_b, "bias": file_bias}, {"m": m, "n": n, "k": k},
                          seed=seed, int32=int32, scale=scale, clamp=clamp)
     image, a = compile_product(operands, config)
     steps = Steps(quiet=as_json)
-    result, equal, alike, cycles = _run(
-        config, image, a, operands, device_name, steps,
-        {"latency": latency, "jitter": jitter, "trace": trace})
+    result, equal, alike, cycles = _run(config, image, a, operands, device_name, steps, simulation)
     if output is not None:
         buffer = io.BytesIO()
         np.save(buffer, result)

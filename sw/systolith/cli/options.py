@@ -50,13 +50,18 @@ def config_options_for(default: str) -> Callable[[Callable[..., Any]], Callable[
 config_options = config_options_for("demo")
 
 
+def complete(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What ``shell_complete`` of an option with these values is."""
+    return lambda ctx, param, text: [word for word in words if word.startswith(text)]
+
+
 def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how fast the simulated memory is.
 
     The command gets those that were given as ``memory_timing``, a dictionary of ``RtlDevice``'s
     keywords.
     """
-    names = ("latency", "jitter")
+    names = ("memory", "latency", "jitter", "bandwidth", "shared")
 
     @wraps(command)
     def collected(*arguments: Any, **values: Any) -> Any:
@@ -67,17 +72,21 @@ def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     result: Callable[..., Any] = collected
     for option in (
+            click.option("--shared", is_flag=True, default=None,
+                         help="Reads and writes share that bandwidth."),
+            click.option("--bandwidth", metavar="FRACTION",
+                         help="Words a cycle that memory reads, and that it writes, such as 1/3 "
+                              "(default 1)."),
             click.option("--jitter", type=int, metavar="CYCLES",
                          help="Up to so many cycles more, at random (default 0)."),
             click.option("--latency", type=int, metavar="CYCLES",
-                         help="Cycles until memory answers (default 32).")):
+                         help="Cycles until memory answers (default 32; dram 64)."),
+            click.option("--memory", metavar="ideal|dram",
+                         help="ideal: nothing but latency; dram: besides, rows that must be opened "
+                              "and pauses for refresh (default ideal).",
+                         shell_complete=complete("ideal", "dram"))):
         result = option(result)
     return result
-
-
-def complete(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """What ``shell_complete`` of an option with these values is."""
-    return lambda ctx, param, text: [word for word in words if word.startswith(text)]
 
 
 def configuration(preset: str | None, path: str | None,
