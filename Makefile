@@ -6,12 +6,18 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install
 TESTS  := $(BIN)/python -m pytest -n 2 --durations 15
 
-.PHONY: help setup demo test test-full lint docs clean
+# Of make random: programs, the first one's seed, configurations.
+N       ?= 300
+SEED    ?= 0
+CONFIGS ?= 8
+
+.PHONY: help setup demo test test-full random lint docs clean
 
 help:
 	@echo "make demo       train, compile and run a classifier on the emitted Verilog"
 	@echo "make test       the default tests, some minutes"
 	@echo "make test-full  every test, the planted bugs among them"
+	@echo "make random     random programs on model and Verilog; N=300 SEED=0 CONFIGS=8"
 	@echo "make setup      everything a developer needs, in $(VENV)"
 	@echo "make lint       ruff and pyright"
 	@echo "make docs       write docs/commands.md anew"
@@ -42,6 +48,9 @@ test: setup
 
 test-full: setup
 	$(TESTS)
+
+random: setup
+	$(BIN)/python -m systolith_sim.random_programs --count $(N) --seed $(SEED) --configs $(CONFIGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -86,7 +86,7 @@ class RtlDevice(Device):
             memory=self._memory,
             base=window, timing=self.timing, seed=seed, assertions=assertions, trace=trace)
         self._identify()
-        self._prepare()
+        self.prepare()
 
     def write(self, address: int, data: bytes | np.ndarray) -> None:
         raw = data.tobytes() if isinstance(data, np.ndarray) else bytes(data)
@@ -115,10 +115,10 @@ class RtlDevice(Device):
         try:
             ended = self.harness.run(self.max_cycles)
         except (AssertionError, RuntimeError):
-            self._restart()
+            self.restart()
             raise
         if not ended:
-            self._restart()
+            self.restart()
             raise TimeoutError(f"program must end within max_cycles={self.max_cycles}, "
                                f"not still run")
         self._counters = {name: self.read_register(COUNTERS[name].name)
@@ -154,10 +154,10 @@ class RtlDevice(Device):
             if not {"resetting", "busy", "interrupt"} & self.status():
                 break
         else:
-            self._restart()
+            self.restart()
             raise TimeoutError(f"soft reset must end within {RESET_POLLS} polls, "
                                f"not still be under way")
-        self._prepare()
+        self.prepare()
 
     def read_register(self, name: str) -> int:
         """Value of the register ``name``, see ``registers.REGISTERS``."""
@@ -197,7 +197,8 @@ class RtlDevice(Device):
             if found != value:
                 raise RuntimeError(f"register {name} must be {value:#x}, not {found:#x}")
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Set the window, and let the end of a program raise the interrupt."""
         events = REGISTERS["interrupt_enable"].bits
         self.write_register("window_low", self.window & 0xffffffff)
         self.write_register("window_high", self.window >> 32)
@@ -205,6 +206,7 @@ class RtlDevice(Device):
         self.write_register("interrupt_enable",
                             1 << events.index("done") | 1 << events.index("error"))
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
+        """Pull the reset line, and set the core up for programs again; memory stays."""
         self.harness.reset()
-        self._prepare()
+        self.prepare()

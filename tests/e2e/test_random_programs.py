@@ -1,13 +1,28 @@
 """Random programs on the model, in several orders of its engines, and on the Verilog."""
 
-import pytest
-from cores import CHECKED, CORES
-from systolith_hw.isa import Opcode
-from systolith_sim.random_programs import Case, Failure, check, draw_case, random_config, shrink
-from systolith_sim.random_programs.order import Control, encode, order
+import re
+from dataclasses import replace
 
-SHARED = ("demo", "3x5", "16x1")
-BATCH = 10
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from cores import CHECKED, CORES
+from systolith_hw.isa import COMMANDS, Opcode
+from systolith_sim.random_programs import Case, Failure, check, draw_case, random_config, shrink
+from systolith_sim.random_programs.__main__ import main
+from systolith_sim.random_programs.coverage import Coverage
+from systolith_sim.random_programs.order import Control, encode, order
+from systolith_sim.random_programs.run import expected
+
+PROGRAMS = 300
+# Cores that other tests of the default suite build too, and some of their own.
+CONFIGS = {**{name: CORES[name] for name in ("demo", "3x5", "1x1", "1x16", "16x1")},
+           **{f"random_{number}": random_config(number) for number in range(3)}}
+SEEDS = {name: range(i, PROGRAMS, len(CONFIGS)) for i, name in enumerate(CONFIGS)}
+
+
+def is_checked(name):
+    return name not in CORES or name in CHECKED
 
 
 def agree(config, seeds, *, assertions):
@@ -32,23 +47,82 @@ def smallest(case, assertions):
     return shrink(case, fails, attempts=200)
 
 
-@pytest.mark.parametrize("first", range(0, 30, BATCH))
-@pytest.mark.parametrize("name", SHARED)
-def test_model_and_verilog_agree(name, first):
-    agree(CORES[name], range(first, first + BATCH), assertions=name in CHECKED)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_model_and_verilog_agree(name):
+    agree(CONFIGS[name], SEEDS[name], assertions=is_checked(name))
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("first", range(1000, 1200, 50))
-@pytest.mark.parametrize("name", [*SHARED, "1x1", "1x16"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_model_and_verilog_agree_longer(name, first):
-    agree(CORES[name], range(first, first + 50), assertions=name in CHECKED)
+    agree(CONFIGS[name], range(first, first + 50), assertions=is_checked(name))
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(3, 11))
 def test_model_and_verilog_agree_on_random_cores(number):
     agree(random_config(number), range(2000 + 40 * number, 2040 + 40 * number), assertions=True)
+
+
+def test_the_programs_above_have_everything_in_them():
+    coverage = Coverage()
+    for name, config in CONFIGS.items():
+        coverage.add(draw_case(config, seed) for seed in SEEDS[name])
+    assert coverage.missing() == []
+
+
+def test_every_field_that_commands_use_is_counted():
+    wanted = {(command, what.partition("[")[0]) for command, what, _ in Coverage.wanted()}
+    for opcode, command in COMMANDS.items():
+        for field in command.fields:
+            slot = field.name.removesuffix("_valid")
+            if (field.name in ("opcode", "index", "count_level")
+                    or "Reserved, 0" in field.text or "reserved, 0" in field.text
+                    or opcode == Opcode.CONTROL and (slot[:-1] in ("level", "wait", "raise")
+                                                     or field.name == "ring")):
+                continue
+            names = {"count_param": ["count_param for slot"],
+                     "level0": ["wait0 at", "raise0 at"], "level1": ["wait1 at", "raise1 at"],
+                     **{f"{kind}{i}{end}": [f"{kind}{i} at"] for kind in ("wait", "raise")
+                        for i in (0, 1) for end in ("", "_valid")}}.get(field.name, [field.name])
+            for name in names:
+                assert (opcode.name.lower(), name) in wanted, field.name
+
+
+def test_what_does_not_occur_is_missing():
+    coverage = Coverage()
+    coverage.add(Case(CORES["demo"], seed, tuple(
+        step for step in draw_case(CORES["demo"], seed).steps if step.opcode != Opcode.STORE))
+        for seed in range(10))
+    missing = coverage.missing()
+    assert coverage.commands["store"] == 0
+    assert {item for item in coverage.wanted() if item[0] == "store"} <= set(missing)
+    assert ("memories", "memory, touched by", "store, load") in missing
+    assert ("load", "mode", "fill") not in missing
+
+
+@pytest.mark.parametrize("change", [
+    lambda program: {"after": np.append(program.after[:-1], program.after[-1] ^ 1)},
+    lambda program: {"counters": {**program.counters, "rows": program.counters["rows"] + 1}},
+    lambda program: {"registers": [0, program.registers[1] ^ 1, *program.registers[2:]]},
+], ids=["a_byte", "a_counter", "a_register"])
+def test_whatever_differs_is_found(monkeypatch, change):
+    def changed(case):
+        program = expected(case)
+        return replace(program, **change(program))
+
+    monkeypatch.setattr("systolith_sim.random_programs.run.expected", changed)
+    with pytest.raises(Failure):
+        check(draw_case(CORES["3x5"], 3))
+
+
+def test_a_lost_interrupt_is_found(monkeypatch):
+    monkeypatch.setattr("systolith_sim.random_programs.run.expected",
+                        lambda case: replace(expected(case), interrupt=False))
+    with pytest.raises(Failure, match="interrupted"):
+        for seed in range(60):
+            check(draw_case(CORES["3x5"], seed))
 
 
 def programs(name, count):
@@ -57,42 +131,31 @@ def programs(name, count):
         yield case, order(case.steps, case.config, seed, shuffled=True)
 
 
-def test_programs_use_everything():
-    seen = set()
-    for _, items in programs("demo", 60):
-        for item in items:
-            if isinstance(item, Control):
-                seen.add(item.operation.name)
-                continue
-            values = item.step.values()
-            seen.add(item.engine.name)
-            seen |= {f"{item.engine.name} level {level}" for level in item.levels}
-            seen |= {f"{item.engine.name} ring {i}" for i, ring in enumerate(values["ring"])
-                     if ring}
-            for slot in (0, 1):
-                if item.waits[slot] is not None and item.raises[slot] is not None:
-                    seen.add("both in one slot")
-            seen |= {f"{item.engine.name} {name} {values[name]}"
-                     for name in ("mode", "operation", "memory", "accumulate") if name in values}
-    assert seen >= {
-        "FENCE", "CREDIT", "INTERRUPT", "both in one slot",
-        *(opcode.name for opcode in Opcode if opcode != Opcode.CONTROL),
-        *(f"{name} level {level}" for name in ("LOAD", "STORE") for level in (15, 0, 1, 2)),
-        *(f"EXECUTE level {level}" for level in (15, 2, 3, 4, 5)),
-        *(f"VECTOR level {level}" for level in (15, 0, 1, 2, 3)),
-        *(f"EXECUTE ring {i}" for i in (0, 1, 2)), "VECTOR ring 0", "VECTOR ring 2",
-        "LOAD ring 0", "STORE ring 0", "LOAD mode 0", "LOAD mode 1", "VECTOR operation 0",
-        "VECTOR operation 1", "EXECUTE accumulate 0", "EXECUTE accumulate 1",
-        *(f"LOAD memory {memory}" for memory in (0, 1, 2))}
+def test_the_command_line_says_that_all_are_equal():
+    result = CliRunner().invoke(main, ["--count", "3", "--config", "0", "--json"])
+    assert result.exit_code == 0, result.output
+    assert '"equal": true, "programs": 3' in result.stdout
 
 
-def test_records_use_parameter_registers():
-    used = set()
-    for case, items in programs("demo", 20):
-        for record in encode(items, case.config, case.seed)[0]:
-            used |= {"address"} if record[3] & 15 else set()
-            used |= {f"count {record[10] & 15}"} if record[3] >> 4 else set()
-    assert used == {"address", *(f"count {i}" for i in range(6))}
+def test_the_command_line_shows_the_small_program_of_a_failure(monkeypatch):
+    def lost(case):
+        program = expected(case)
+        return replace(program, counters={**program.counters, "rows": 0})
+
+    monkeypatch.setattr("systolith_sim.random_programs.run.expected", lost)
+    result = CliRunner().invoke(main, ["--count", "1", "--config", "0"])
+    assert result.exit_code == 1
+    assert result.stdout.startswith("FAIL: configuration 0, seed 0\nVerilog, run ")
+    assert result.stdout.endswith("commands are left\n\n")
+
+
+def test_the_command_line_counts_what_programs_have():
+    result = CliRunner().invoke(main, ["--count", "4", "--configs", "2", "--coverage"])
+    assert result.exit_code == 0, result.output
+    (found, wanted), = re.findall(r"^(\d+) of (\d+) items occur in 4 programs$", result.stdout,
+                                  re.M)
+    assert int(wanted) == len(Coverage.wanted())
+    assert result.stdout.count("\nmissing: ") == int(wanted) - int(found) > 0
 
 
 def test_the_same_seed_draws_the_same_program():

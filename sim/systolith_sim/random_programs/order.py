@@ -3,11 +3,11 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMANDS, COUNTS_BYTE, PRIMARY_BYTE, ControlOp, Opcode
+from systolith_hw.legal import COUNT_SLOTS
 
 from .steps import Access, Step, footprint, levels_of, units_of
 
@@ -16,6 +16,8 @@ __all__ = ["Control", "Ordered", "encode", "order"]
 LIMIT = 15      # of a semaphore
 ENGINES = (Opcode.LOAD, Opcode.EXECUTE, Opcode.VECTOR, Opcode.STORE)
 DISPATCHER = Opcode.CONTROL
+# Of a control command's value.
+VALUE_SLOT = (COMMANDS[Opcode.CONTROL].field("value").byte - COUNTS_BYTE) // 2
 
 Clock = dict[Opcode, int]   # commands of each engine that are known to be complete
 
@@ -235,15 +237,17 @@ class _Orderer:
         """Perhaps a semaphore that no other engine has to do with; what comes before and after."""
         slots = [slot for slot in (0, 1) if command.levels[slot] is None]
         free = [n for n in range(self.config.control.semaphores) if n not in self.semaphores]
-        if not slots or len(free) < 3 or choice.random() > 0.25:
+        if not slots or len(free) < 3 or choice.random() > 0.4:
             return [], []
         slot, number = choice.choice(slots), choice.choice(free)
-        level = choice.choice([level for level in levels_of(command.step)
+        kind = choice.choice(["never waited for", "own iteration before", "dispatcher"])
+        levels = levels_of(command.step)    # once, then the innermost
+        level = choice.choice([*levels, *levels[1:2] * 3] if kind == "own iteration before" else
+                              [level for level in levels
                                if units_of(command.step, level) <= LIMIT])
         times = units_of(command.step, level)
         self.semaphores[number] = _Semaphore(DISPATCHER, command.engine, dead=True)
         command.levels[slot] = level
-        kind = choice.choice(["never waited for", "own iteration before", "dispatcher"])
         if kind == "never waited for":
             command.raises[slot] = number
             return [], []
@@ -309,8 +313,8 @@ def order(steps: Sequence[Step], config: CoreConfig, seed: int, *,
 
 # Bytes
 
-def _record(item: Ordered, extra: dict[str, Any]) -> bytes:
-    values = {**item.step.values(), **extra}
+def _record(item: Ordered) -> bytes:
+    values = item.step.values()
     for slot in (0, 1):
         if item.levels[slot] is not None:
             values[f"level{slot}"] = item.levels[slot]
@@ -331,52 +335,56 @@ def encode(items: Sequence[Ordered | Control], config: CoreConfig,
     registers = [0, *params.values()]
     records: list[bytes] = []
     for item in items:
-        if isinstance(item, Control):
-            records.append(_control(item.operation, item.register, item.value))
-            continue
-        extra: dict[str, Any] = {}
+        record = (_control(item.operation, item.register, item.value)
+                  if isinstance(item, Control) else _record(item))
+        address = counting = slot = 0
         if choice.random() < 0.15:
-            extra["address_param"] = choice.randrange(1, count)
+            address = choice.randrange(1, count)
             if choice.random() < 0.5:
-                records.append(_change(registers, extra["address_param"], choice))
-        if choice.random() < 0.15:
-            slots = [slot for slot in range(6) if _slot(item.step, slot) is not None]
-            extra["count_level"] = choice.choice(slots)
-            free = [i for i in range(1, count) if i != extra.get("address_param")]
-            if free:
-                extra["count_param"] = choice.choice(free)
-                value = (_slot(item.step, extra["count_level"]) or 0) & 0xffff
-                value |= choice.getrandbits(16) << 16
-                registers[extra["count_param"]] = value
-                records.append(_control(ControlOp.PARAM_SET, extra["count_param"], value))
-        record = bytearray(_record(item, extra))
-        if "address_param" in extra:
-            primary = int.from_bytes(record[PRIMARY_BYTE:PRIMARY_BYTE + 4], "little")
-            primary = primary - registers[extra["address_param"]] & 0xffffffff
-            record[PRIMARY_BYTE:PRIMARY_BYTE + 4] = primary.to_bytes(4, "little")
-        if "count_param" in extra:
-            start = COUNTS_BYTE + 2 * extra["count_level"]
-            record[start:start + 2] = choice.randbytes(2)
-        records.append(bytes(record))
+                records.append(_change(registers, address, choice))
+        free = [i for i in range(1, count) if i != address]
+        if free and choice.random() < 0.15:
+            counting, slot = choice.choice(free), choice.randrange(COUNT_SLOTS)
+            registers[counting] = _half(record, slot) | choice.getrandbits(16) << 16
+            records.append(_control(ControlOp.PARAM_SET, counting, registers[counting]))
+        records.append(_through_registers(record, registers, choice, address, counting, slot))
     return records, params
 
 
-def _slot(step: Step, slot: int) -> int | None:
-    """What the command has in a 16-bit slot that a register may replace."""
-    values = step.values()
-    if slot < len(step.counts):
-        return step.counts[slot]
-    if step.opcode in (Opcode.LOAD, Opcode.STORE) and slot >= 3:
-        return values[("run_bytes", "row_bytes", "row_step")[slot - 3]]
-    return None
+def _half(record: bytes, slot: int) -> int:
+    """What the record has in a 16-bit slot that a register may replace."""
+    start = COUNTS_BYTE + 2 * slot
+    return int.from_bytes(record[start:start + 2], "little")
+
+
+def _through_registers(record: bytes, registers: Sequence[int], choice: random.Random, address: int,
+                       counting: int, slot: int) -> bytes:
+    """The record that becomes ``record`` when registers ``address`` and ``counting`` (0: none,
+    otherwise one that holds what ``record`` has in ``slot``) are applied."""
+    changed = bytearray(record)
+    changed[3] = address | counting << 4
+    primary = int.from_bytes(record[PRIMARY_BYTE:PRIMARY_BYTE + 4], "little")
+    changed[PRIMARY_BYTE:PRIMARY_BYTE + 4] = (
+        primary - registers[address] & 0xffffffff).to_bytes(4, "little")
+    if counting:
+        start = COUNTS_BYTE + 2 * slot
+        changed[10] = slot
+        changed[start:start + 2] = choice.randbytes(2)
+    return bytes(changed)
 
 
 def _change(registers: list[int], register: int, choice: random.Random) -> bytes:
+    """A command that sets ``register`` or adds to it, sometimes what another one holds."""
     operation = choice.choice([ControlOp.PARAM_SET, ControlOp.PARAM_ADD])
     value = choice.getrandbits(32)
+    source = choice.choice([0, 0, 0, choice.randrange(len(registers))])
+    if source:
+        value = value & 0xffff0000 | registers[source] & 0xffff
+    record = _through_registers(_control(operation, register, value), registers, choice, 0, source,
+                                VALUE_SLOT)
     start = registers[register] if operation == ControlOp.PARAM_ADD else 0
     registers[register] = start + value & 0xffffffff
-    return _control(operation, register, value)
+    return record
 
 
 def _control(operation: ControlOp, register: int, value: int) -> bytes:

@@ -1,19 +1,20 @@
 """A random program on the model and on the Verilog, and a failure made small."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from systolith.assembly import disassemble
-from systolith.device import Device, ModelDevice
+from systolith.device import PAGE_BYTES, ModelDevice
 from systolith.errors import CoreError
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES, ErrorCode
 
 from ..device import RtlDevice
 from ..tools import ToolError
+from .episodes import Episode, Run, draw_episodes, play, read_params, reset_midway
 from .order import encode, order
 from .steps import (
     PARAMETERS,
@@ -27,11 +28,16 @@ from .steps import (
     smaller,
 )
 
-__all__ = ["Case", "Failure", "check", "draw_case", "random_config", "reset_midway",
-           "shrink"]
+__all__ = ["BACKPRESSURES", "JITTERS", "LATENCIES", "Case", "Expected", "Failure", "check",
+           "draw_case", "expected", "random_config", "shrink"]
 
 PROGRAM = range(0, PARAMETERS.start)    # where commands lie
 MAX_CYCLES = 1_000_000
+FIRST_CYCLES = 2000     # roughly what a program takes, for a reset before any run
+BUS_WORDS = ("load_words", "store_words", "fetch_words")
+LATENCIES = (1, 2, 9, 32, 80)
+JITTERS = (0, 3, 60)
+BACKPRESSURES = (0.0, 0.1, 0.3, 0.7)
 ORDERS = (None, 1, 2)   # of the model's engines
 
 
@@ -55,23 +61,37 @@ class Case:
     steps: tuple[Step, ...]
 
     def options(self) -> dict[str, Any]:
-        """How the memory behaves."""
+        """Where the memory lies and how it behaves."""
         choice = random.Random(self.seed)
-        return {"latency": choice.choice([1, 2, 9, 32, 80]), "jitter": choice.choice([0, 3, 60]),
-                "backpressure": choice.choice([0.0, 0.1, 0.3, 0.7]), "seed": self.seed}
+        return {"latency": choice.choice(LATENCIES), "jitter": choice.choice(JITTERS),
+                "backpressure": choice.choice(BACKPRESSURES), "seed": self.seed,
+                "window": choice.choice([0, choice.randrange(
+                    0, (1 << self.config.bus.addr_bits) - WINDOW_BYTES + 1, PAGE_BYTES)])}
 
 
 @dataclass(frozen=True)
-class _Program:
-    memory: np.ndarray
-    address: int
-    records: list[bytes]
-    params: dict[int, int]
+class Expected:
+    """A program, and what the model makes of it.
 
-    def run(self, device: Device) -> tuple[np.ndarray, dict[str, int]]:
-        device.write(0, self.memory)
-        device.run(self.address, len(self.records), params=self.params)
-        return device.read(0, WINDOW_BYTES), device.counters()
+    Parameters
+    ----------
+    before, after : uint8 array, (WINDOW_BYTES,)
+        System memory.
+    records : list of bytes
+    run : Run
+    counters : dict of str to int
+    registers : list of int
+        Parameter registers at the end.
+    interrupt : bool
+        Whether a command raised it.
+    """
+    before: np.ndarray
+    after: np.ndarray
+    records: list[bytes]
+    run: Run
+    counters: dict[str, int]
+    registers: list[int]
+    interrupt: bool
 
 
 def random_config(seed: int) -> CoreConfig:
@@ -91,6 +111,7 @@ def random_config(seed: int) -> CoreConfig:
                            "acc_banks": choice.choice([1, 2]),
                            "par_rows": 1 << choice.randint(2, 5)},
                 "bus": {"data_bits": choice.choice([32, 64, 128]), "max_burst": burst,
+                        "addr_bits": choice.choice([16, 17, 32, 40, 64]),
                         "read_words": burst << choice.choice([0, 1, 3]) if burst > 1 else 2,
                         "write_bursts": choice.choice([1, 2, 16])},
                 "vector": {"lanes": 1 << choice.randint(0, 3)},
@@ -139,13 +160,16 @@ def _memory(seed: int, records: Sequence[bytes]) -> tuple[np.ndarray, int]:
     return memory, address
 
 
-def _program(case: Case) -> tuple[_Program, np.ndarray, dict[str, int]]:
-    """The program, and what the model makes of it."""
-    def attempt(shuffled: bool) -> tuple[_Program, np.ndarray, dict[str, int]]:
+def expected(case: Case) -> Expected:
+    """The program of ``case``, run on the model."""
+    def attempt(shuffled: bool) -> Expected:
         items = order(case.steps, case.config, case.seed, shuffled=shuffled)
         records, params = encode(items, case.config, case.seed)
-        program = _Program(*_memory(case.seed, records), records, params)
-        return program, *program.run(_model(case.config, None))
+        before, address = _memory(case.seed, records)
+        run = Run(address, len(records), params)
+        model = _run_model(case.config, before, run, None)
+        return Expected(before, model.memory, records, run, model.counters(),
+                        model.model.registers, model.model.interrupt)
 
     try:
         return attempt(True)
@@ -155,47 +179,73 @@ def _program(case: Case) -> tuple[_Program, np.ndarray, dict[str, int]]:
     return attempt(False)   # queues were too short for that order
 
 
-def _model(config: CoreConfig, order: int | None) -> ModelDevice:
-    return ModelDevice(config, memory_bytes=WINDOW_BYTES, order=order)
+def _run_model(config: CoreConfig, memory: np.ndarray, run: Run,
+               order: int | None) -> ModelDevice:
+    device = ModelDevice(config, memory_bytes=WINDOW_BYTES, order=order)
+    device.write(0, memory)
+    device.run(run.address, run.commands, params=run.params)
+    return device
 
 
 def check(case: Case, *, assertions: bool = True) -> int:
-    """Run on the model, in several orders, and on the Verilog; cycles that the latter took.
+    """Run on the model, in several orders, and on the Verilog; cycles that its last run took.
+
+    Compared are every byte of memory, every counter that the model has, the bus words that the
+    memory saw, the parameter registers, and whether a command raised the interrupt.
 
     Raises
     ------
     Failure
         They differ; with the commands.
     """
-    program, expected, counters = _program(case)
+    program = expected(case)
+    episodes = draw_episodes(case.seed)
     try:
         for seed in ORDERS[1:]:
-            memory, _ = program.run(_model(case.config, seed))
-            _compare(memory, expected, f"model in order {seed}: the program has a race")
-        options = case.options()
+            model = _run_model(case.config, program.before, program.run, seed)
+            _compare(model.memory, program.after,
+                     f"model in order {seed}: the program has a race")
+        cycles = FIRST_CYCLES
         with RtlDevice(case.config, memory_bytes=WINDOW_BYTES, assertions=assertions,
-                       max_cycles=MAX_CYCLES, **options) as device:
-            if case.seed % 3 == 0:
-                device.write(0, program.memory)
-                reset_midway(device, program.address, len(program.records), params=program.params,
-                             cycles=random.Random(case.seed).randint(1, 3000))
-            for attempt in ("first run", "second run"):
-                memory, found = program.run(device)
-                _compare(memory, expected, f"Verilog, {attempt}")
-                different = {name: (found[name], value) for name, value in counters.items()
-                             if found[name] != value}
-                if different:
-                    raise Failure(f"Verilog, {attempt}: counters (Verilog, model) {different}")
-                if case.seed % 4:
-                    break
-            return found["cycles"]
+                       max_cycles=MAX_CYCLES, **case.options()) as device:
+            for episode in episodes:
+                cycles = _check_episode(device, program, episode, cycles)
+        return cycles
     except ToolError:
         raise
     except (Failure, CoreError, TimeoutError, RuntimeError, AssertionError) as error:
         text = disassemble(b"".join(program.records))
         raise Failure(f"{error}\nconfiguration {case.config.name}, seed {case.seed}, "
-                      f"{case.options()}, params {program.params}, "
-                      f"{len(program.records)} commands at {program.address:#x}:\n{text}") from None
+                      f"{case.options()}, {'; '.join(map(str, episodes))}, "
+                      f"params {program.run.params}, {len(program.records)} commands at "
+                      f"{program.run.address:#x}:\n{text}") from None
+
+
+def _check_episode(device: RtlDevice, program: Expected, episode: Episode, cycles: int) -> int:
+    """Play one episode and compare; ``cycles`` are those of the run before, and returned."""
+    run = program.run
+    if episode.reset != "none":
+        device.write(0, program.before)
+        reset_midway(device, run.address, run.commands, params=run.params,
+                     cycles=1 + int(episode.moment * cycles), line=episode.reset == "line")
+    device.write(0, program.before)
+    words = device.harness.counts()
+    counters, interrupted = play(device, run, episode)
+    _compare(device.read(0, WINDOW_BYTES), program.after, f"Verilog, {episode}")
+    words = {name: count - words[name] for name, count in device.harness.counts().items()}
+    found = {**counters, **{f"{name} on the bus": words[name] for name in BUS_WORDS},
+             "registers": read_params(device), "interrupted": interrupted}
+    wanted = {**program.counters, **{f"{name} on the bus": program.counters[name]
+                                     for name in BUS_WORDS},
+              "registers": program.registers[1:],
+              "interrupted": episode.interrupts and program.interrupt}
+    if "execute_busy" in counters:
+        wanted["execute_busy"] = program.counters["rows"]
+    different = {name: (found[name], value) for name, value in wanted.items()
+                 if found[name] != value}
+    if different:
+        raise Failure(f"Verilog, {episode}: (Verilog, model) {different}")
+    return counters["cycles"]
 
 
 def _compare(memory: np.ndarray, expected: np.ndarray, what: str) -> None:
@@ -203,26 +253,6 @@ def _compare(memory: np.ndarray, expected: np.ndarray, what: str) -> None:
     if len(places):
         raise Failure(f"{what}: {len(places)} bytes of memory differ, the first at "
                       f"{places[0]:#x}: {memory[places[0]]:#04x}, not {expected[places[0]]:#04x}")
-
-
-def reset_midway(device: RtlDevice, address: int, commands: int, *, cycles: int,
-                 params: Mapping[int, int] | None = None) -> bool:
-    """Start a program, and reset the core by its register after ``cycles``.
-
-    Returns
-    -------
-    bool
-        Whether the program was still running then.
-
-    Raises
-    ------
-    TimeoutError
-        The reset does not end.
-    """
-    device.start(address, commands, params=params)
-    ended = device.harness.run(cycles)
-    device.reset()
-    return not ended
 
 
 def shrink(case: Case, fails: Callable[[Case], bool], *, attempts: int = 400) -> Case:

@@ -20,6 +20,7 @@ __all__ = [
 WINDOW_BYTES = 1 << 16
 PARAMETERS = range(0x5000, 0x6000)      # records of bias, multiplier and shift, never written
 STORES = range(0x6000, WINDOW_BYTES)    # what stores may write; loads read anywhere
+MEETING = range(0x7e00, 0x8200)         # where loads and stores meet, and bursts end
 RECORD_BYTES = 12
 REVISIT_CYCLES = 4  # from an accumulator row's address until it can be read again
 
@@ -268,12 +269,13 @@ def _padded(values: Sequence[int], config: CoreConfig, opcode: Opcode,
 
 
 def _counts(choice: random.Random, loops: int, most: int) -> tuple[int, ...]:
-    """Counts whose product is at most ``most``; ones are frequent."""
+    """Counts whose product is at most ``most``; often a one, sometimes all or as few as can be."""
     counts = [1] * loops
+    repeating, largest = choice.choice([(0.6, 16), (0.6, 16), (0.6, 16), (1.0, 2), (0.0, 1)])
     for i in choice.sample(range(loops), loops):
         high = most // prod(counts)
-        if high > 1 and choice.random() < 0.6:
-            counts[i] = choice.randint(2, min(high, choice.choice([2, 3, 4, 16])) or 2)
+        if high > 1 and choice.random() < repeating:
+            counts[i] = choice.randint(2, min(high, choice.choice([2, 3, 4, 16]), largest))
     return tuple(counts)
 
 
@@ -327,8 +329,8 @@ def _draw_transfer(choice: random.Random, config: CoreConfig, opcode: Opcode,
     filling = opcode == Opcode.LOAD and choice.random() < 0.2
     low, high = {Opcode.STORE: (STORES.start, STORES.stop)}.get(
         opcode, (PARAMETERS.start, PARAMETERS.stop) if memory == Memory.PAR else (0, WINDOW_BYTES))
-    if opcode == Opcode.LOAD and memory != Memory.PAR and choice.random() < 0.4:
-        low = STORES.start  # rather what stores have written
+    if memory != Memory.PAR and choice.random() < 0.6:
+        low, high = MEETING.start, MEETING.stop
     address = _base(choice, loop_offsets(counts, memory_strides)[:, None] + np.arange(run_bytes),
                     low, high)
     if row is None or address is None:
@@ -351,7 +353,7 @@ def _draw_execute(choice: random.Random, config: CoreConfig) -> Step | None:
     sizes = config.memory
     loops = loops_of(Opcode.EXECUTE, config)
     rows_counts = _counts(choice, 2, min(16, sizes.acc_rows))
-    counts = (*rows_counts, *_counts(choice, loops - 2, 12))
+    counts = (*rows_counts, *_counts(choice, loops - 2, 16))
     tile_rows = prod(rows_counts)
     act_strides = _strides(choice, loops, [0, 1, 1, 2, -1, tile_rows, choice.randint(-6, 6)])
     inner = choice.choice([1, 1, 1, 2, -1])
@@ -402,12 +404,12 @@ def _draw_vector(choice: random.Random, config: CoreConfig) -> Step | None:
                 config.memory.par_rows)
     if par is None:
         return None
-    clamp = sorted(choice.choice([-128, 127, choice.randint(-128, 127)]) for _ in range(2))
+    clamp = sorted(choice.choice([-128, 0, 127, choice.randint(-128, 127)]) for _ in range(2))
     fields = {"operation": VectorOp.ADD_BIAS if wide else VectorOp.REQUANTISE,
               "source_type": ElementType.ACC,
               "result_type": ElementType.INT32 if wide else ElementType.INT8,
               "source_base": source, "result_base": result - result % step, "param_base": par,
-              "zero_point": choice.randint(-128, 127), "clamp_low": clamp[0],
+              "zero_point": choice.choice([0, choice.randint(-128, 127)]), "clamp_low": clamp[0],
               "clamp_high": clamp[1], "ring": list(rings)}
     return Step(Opcode.VECTOR, counts, {"source_jumps": source_strides,
                                         "result_jumps": result_strides}, fields,
