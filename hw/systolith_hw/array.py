@@ -56,8 +56,10 @@ class Column(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         weight, total = self.weight, Const(0, signed(sum_bits(0)))
+        alike = {}  # the first row with sums as wide, so that all such rows are one module
         for r in range(self.rows):
-            element = ProcessingElement(row=r, strategy=self.strategy)
+            row = alike.setdefault((sum_bits(r), sum_bits(r + 1)), r)
+            element = ProcessingElement(row=row, strategy=self.strategy)
             place(m, platform, f"element_{r}", element)
             m.d.comb += [
                 element.activation.eq(self.activations[r]),
