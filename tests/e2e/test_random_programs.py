@@ -15,9 +15,9 @@ from systolith_sim.random_programs.order import Control, encode, order
 from systolith_sim.random_programs.run import expected
 
 PROGRAMS = 300
-# Cores that other tests of the default suite build too, and some of their own.
-CONFIGS = {**{name: CORES[name] for name in ("demo", "3x5", "1x1", "1x16", "16x1")},
-           **{f"random_{number}": random_config(number) for number in range(3)}}
+# Cores that other tests of the default suite build too, and one of their own.
+SHARED = ("demo", "3x5", "1x1", "1x16", "16x1", "64x1", "1x64")
+CONFIGS = {**{name: CORES[name] for name in SHARED}, "random_0": random_config(0)}
 SEEDS = {name: range(i, PROGRAMS, len(CONFIGS)) for i, name in enumerate(CONFIGS)}
 
 
@@ -60,7 +60,7 @@ def test_model_and_verilog_agree_longer(name, first):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("number", range(3, 11))
+@pytest.mark.parametrize("number", range(1, 9))
 def test_model_and_verilog_agree_on_random_cores(number):
     agree(random_config(number), range(2000 + 40 * number, 2040 + 40 * number), assertions=True)
 
@@ -188,6 +188,10 @@ def test_a_missing_semaphore_is_found_as_a_race(monkeypatch):
         return encode([item for item in items if not isinstance(item, Control)], config, seed)
 
     monkeypatch.setattr("systolith_sim.random_programs.run.encode", lost)
-    with pytest.raises(Failure, match="^model in order 1: the program has a race: "):
-        for seed in range(10):
+    found = []
+    for seed in range(10):
+        try:
             check(draw_case(CORES["demo"], seed), assertions=False)
+        except Failure as failure:
+            found.append(str(failure))
+    assert any(re.match("model in order [12]: the program has a race: ", text) for text in found)

@@ -352,9 +352,10 @@ def _draw_transfer(choice: random.Random, config: CoreConfig, opcode: Opcode,
 def _draw_execute(choice: random.Random, config: CoreConfig) -> Step | None:
     sizes = config.memory
     loops = loops_of(Opcode.EXECUTE, config)
-    rows_counts = _counts(choice, 2, min(16, sizes.acc_rows))
-    counts = (*rows_counts, *_counts(choice, loops - 2, 16))
-    tile_rows = prod(rows_counts)
+    counts = _counts(choice, loops, 64)
+    rows_counts, tile_rows = counts[:2], prod(counts[:2])
+    if tile_rows > 16 or prod(counts[2:]) > 16:
+        return None
     act_strides = _strides(choice, loops, [0, 1, 1, 2, -1, tile_rows, choice.randint(-6, 6)])
     inner = choice.choice([1, 1, 1, 2, -1])
     outer = choice.choice([rows_counts[0] * inner, -rows_counts[0] * inner, 5])
