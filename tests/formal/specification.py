@@ -95,3 +95,43 @@ class Specification(wiring.Component):
         offer = self.past(m, payload, f"{name}_offer")
         return ~waits | (valid & (Value.cast(payload) == offer))
 
+    def follow(self, m: Module, name: str, *, enter: Any, entry: Any, leave: Any, most: int,
+               pick: Any) -> tuple[Signal, Value, Signal]:
+        """A naive model of a queue: how many entries are inside, and where one of them is.
+
+        Parameters
+        ----------
+        enter, leave : value
+            An entry comes; goes.
+        entry : value
+            The one that comes.
+        most : int
+            How many it must be able to count.
+        pick : value
+            A free input: the first entry that comes with it is followed, so any.
+
+        Returns
+        -------
+        inside, turn, value
+            Entries inside; whether the one followed is the next to leave; what it was.
+        """
+        entry  = Value.cast(entry)
+        inside = Signal(range(most + 1), name=f"{name}_inside")
+        before = Signal(range(most + 1), name=f"{name}_before")
+        picked = Signal(name=f"{name}_picked")
+        value  = Signal(len(entry), name=f"{name}_value", reset_less=True)
+        m.d.sync += inside.eq(inside + enter - leave)
+        with m.If(~picked & pick & enter):
+            m.d.sync += [picked.eq(1), before.eq(inside - leave), value.eq(entry)]
+        with m.Elif(picked & leave):
+            m.d.sync += [before.eq(before - 1), picked.eq(before != 0)]
+        return inside, picked & (before == 0), value
+
+    def late(self, m: Module, name: str, waits: Any, cycles: int) -> Value:
+        """Whether ``waits`` has held for more than so many ``cycles`` in a row."""
+        waiting = Signal(range(cycles + 2), name=f"{name}_waiting")
+        with m.If(~waits):
+            m.d.sync += waiting.eq(0)
+        with m.Elif(waiting <= cycles):
+            m.d.sync += waiting.eq(waiting + 1)
+        return waiting > cycles
