@@ -1,0 +1,204 @@
+"""What semaphores promise: no token is lost, invented, or taken without need."""
+
+from amaranth.hdl import Array, Cat, Const, Mux, Signal
+from systolith_hw.isa import ONCE
+from systolith_hw.semaphore import Gate, Raiser, Semaphores
+
+from .proof import RUN, Bug, Proof
+from .specification import Specification
+
+__all__ = ["PROOFS"]
+
+MOST = 15
+
+
+class Tokens(Specification):
+    """A semaphore's value is the raises granted minus the waits granted, and stays in 0 to 15."""
+    def __init__(self, *, count: int, ports: int):
+        super().__init__(Semaphores(count=count, waiters=ports, raisers=ports), which=range(count))
+
+    def properties(self, m, dut):
+        which = self.constant(m, self.which)  # any semaphore
+        value = Signal(range(MOST + 2))
+        waits = [port.valid & (port.payload == which) for port in dut.wait]
+        for port in (*dut.wait, *dut.raise_):
+            self.given(m, port.payload < dut.count)
+        taken  = Cat(wait & port.ready for wait, port in zip(waits, dut.wait, strict=True)).any()
+        raised = Cat(port.valid & port.ready & (port.payload == which)
+                     for port in dut.raise_).any()
+        full   = raised & ~taken & (value == MOST)
+        m.d.sync += value.eq(value + (raised & ~full) - taken)
+        self.require(m, value <= MOST, "never above 15")
+        self.require(m, ~taken | (value != 0), "never below 0")
+        self.require(m, ~raised | (dut.overflow.any() == full),
+                     "a raise beyond 15 is flagged, and no other")
+        for i, port in enumerate(dut.raise_):
+            offered = Cat(other.valid for other in dut.raise_[:i]).any()
+            self.require(m, ~port.valid | (port.ready == ~offered),
+                         "the first port that raises is granted")
+            self.require(m, ~dut.overflow[i] | (port.valid & port.ready),
+                         "the port that raises too often is flagged")
+        for i, wait in enumerate(waits):
+            granted = Cat(other.valid & other.ready for other in dut.wait[:i]).any()
+            self.require(m, ~wait | (dut.wait[i].ready == ((value != 0) & ~granted)),
+                         "a wait is granted when there is a token and no port before it is")
+
+
+class Loops:
+    """A walk through nested loops, as an engine makes it, with any counts up to ``most``."""
+    def __init__(self, m, *, loops: int, most: int, start, step, counts):
+        self.index = [Signal(range(most), name=f"index{i}") for i in range(loops)]
+        self.count = [Signal(range(most + 1), name=f"count{i}") for i in range(loops)]
+        self.running = Signal()
+        self.first = Cat(index == 0 for index in self.index)
+        self.last = Cat(index + 1 == count
+                        for index, count in zip(self.index, self.count, strict=True))
+        with m.If(start):
+            m.d.sync += [self.running.eq(1), *(index.eq(0) for index in self.index),
+                         *(count.eq(new) for count, new in zip(self.count, counts, strict=True))]
+        with m.Elif(step):
+            for i, index in enumerate(self.index):
+                with m.If(self.last[:i].all()):
+                    m.d.sync += index.eq(Mux(self.last[i], 0, index + 1))
+            with m.If(self.last.all()):
+                m.d.sync += self.running.eq(0)
+
+
+class OneEach(Specification):
+    """An engine's element passes with the token of its iteration, and each iteration takes one.
+
+    A slot of level l waits once for each iteration of the loops from l on, so ``product of
+    count[l:]`` times in a command.
+    """
+    LOOPS, MOST = 2, 3
+
+    def __init__(self):
+        super().__init__(Gate(loops=self.LOOPS), slot=1, begin=1, move=1,
+                         **{f"count{i}": range(self.MOST + 1) for i in range(self.LOOPS)})
+
+    def properties(self, m, dut):
+        counts = [getattr(self, f"count{i}") for i in range(self.LOOPS)]
+        walk = Loops(m, loops=self.LOOPS, most=self.MOST, start=dut.start, step=dut.pass_,
+                     counts=counts)
+        settings = Cat(dut.valid, dut.number, dut.level)
+        for count in counts:
+            self.given(m, (count != 0) & (count <= self.MOST))
+        self.given(m, dut.start == (self.begin & ~walk.running))
+        self.given(m, dut.pass_ == (self.move & walk.running & dut.open))
+        self.given(m, (dut.first == walk.first) & (dut.last == walk.last))
+        self.given(m, dut.start | (settings == self.past(m, settings, "settings")))
+        # Two waits for one semaphore would be two waits at one level, and both alike.
+        self.given(m, dut.number[0] != dut.number[1])
+        for level in dut.level:
+            self.given(m, (level <= self.LOOPS) | (level == ONCE))
+
+        slot = self.constant(m, self.slot)  # either
+        level, number = dut.level[slot], dut.number[slot]
+        waits = dut.valid.bit_select(slot, 1)
+        inner_first = Array([walk.first[:min(i, self.LOOPS)].all()
+                             for i in range(ONCE + 1)])[level]
+        outer_last = Array([walk.last[min(i, self.LOOPS):].all() if i < self.LOOPS else Const(1)
+                            for i in range(ONCE + 1)])[level]
+        take   = dut.wait.valid & dut.wait.ready & (dut.wait.payload == number)
+        begins = dut.pass_ & waits & inner_first  # an iteration of the slot's level begins
+        have   = Signal(range(3))  # tokens taken and not used
+        ended  = Signal()          # the command's last iteration has begun
+        m.d.sync += have.eq(have + take - begins)
+        with m.If(dut.start):
+            m.d.sync += ended.eq(0)
+        with m.Elif(begins & outer_last):
+            m.d.sync += ended.eq(1)
+        self.require(m, ~take | waits, "a slot that does not wait takes nothing")
+        self.require(m, ~begins | (have != 0), "no iteration begins without its token")
+        self.require(m, have <= 1, "no token is taken before the one in hand is used")
+        self.require(m, ~(take & ended & walk.running), "no iteration follows the last one")
+        self.require(m, walk.running | (have == 0), "a command leaves no token behind")
+        self.require(m, walk.running | ~dut.wait.valid, "nothing is taken between commands")
+        blocked = walk.running & waits & inner_first & (have == 0)
+        self.require(m, ~self.late(m, "ask", blocked & ~(
+            dut.wait.valid & ((dut.wait.payload == number) | ~dut.wait.ready)), 3),
+            "the token needed now is asked for")
+        needs = [dut.valid[i] & Array([walk.first[:min(n, self.LOOPS)].all()
+                                       for n in range(ONCE + 1)])[dut.level[i]] for i in range(2)]
+        self.require(m, dut.open | ~walk.running | Cat(needs).any(),
+                     "the gate is open where no iteration begins")
+
+
+class EveryRaise(Specification):
+    """Each event raises its semaphores once, in order, with the position of its command."""
+    def __init__(self, *, depth: int):
+        super().__init__(Raiser(depth=depth), pick=1, second=1)
+
+    def properties(self, m, dut):
+        raised = dut.raise_.valid & dut.raise_.ready
+        accept = dut.event.any() & dut.ready
+        most   = dut.depth * 2
+        # Raises that are owed, and one of them, any: slot 1 of an event comes after slot 0.
+        owed   = Signal(range(most + 3))
+        before = Signal(range(most + 3))
+        picked = Signal()
+        number = Signal(len(dut.number[0]), reset_less=True)
+        index  = Signal(2, reset_less=True)
+        slot   = self.second
+        m.d.sync += owed.eq(owed + Mux(accept, dut.event[0] + dut.event[1], 0) - raised)
+        with m.If(~picked & self.pick & accept & dut.event.bit_select(slot, 1)):
+            m.d.sync += [
+                picked.eq(1), before.eq(owed - raised + (slot & dut.event[0])),
+                number.eq(dut.number[slot]), index.eq(dut.index),
+            ]
+        with m.Elif(picked & raised):
+            m.d.sync += [before.eq(before - 1), picked.eq(before != 0)]
+        turn = picked & (before == 0) & dut.raise_.valid
+        self.require(m, dut.raise_.valid == (owed != 0), "a raise is offered while one is owed")
+        self.require(m, dut.pending == (owed != 0), "pending says so")
+        self.require(m, ~turn | (dut.raise_.payload == number), "it is for the event's semaphore")
+        self.require(m, ~turn | (dut.raise_index[:2] == index), "and its command")
+        self.require(m, self.held(m, dut.raise_.valid, dut.raise_.ready,
+                                  Cat(dut.raise_.payload, dut.raise_index[:2]), "raise"),
+                     "a raise offered stays until it is taken")
+        events = Signal(range(dut.depth + 1))
+        m.d.sync += events.eq(events + accept - dut.leave)
+        self.require(m, ~dut.leave | ((events != 0) & raised), "what leaves has come")
+        self.require(m, dut.ready == (events != dut.depth), "there is room")
+        self.require(m, (events == 0) == (owed == 0), "an event leaves with its last raise")
+
+
+PROOFS = (
+    Proof(
+        name="tokens", block="semaphore.py",
+        claim="Semaphores, 4 of them with 2 ports each side: the value of any is the raises "
+              "granted minus the waits granted, never below 0 or above 15; a raise beyond 15 is "
+              "flagged and no other; the first port that can be granted is",
+        make=lambda: Tokens(count=4, ports=2),
+        bugs=(
+            Bug("a lost semaphore", "hw/systolith_hw/semaphore.py",
+                "up.eq(raising & (raise_number == i))",
+                "up.eq(raising & (raise_number == i) & ~taking)", RUN),
+            Bug("an overflow kept quiet", "hw/systolith_hw/semaphore.py",
+                "full & self.raise_[i].valid & self.raise_[i].ready",
+                "full & self.raise_[i].valid & ~self.raise_[i].ready", RUN),
+        )),
+    Proof(
+        name="gate", block="semaphore.py",
+        claim="Gate of 2 loops of up to 3 iterations, both slots at any level: no element passes "
+              "without its iteration's token, each iteration takes one, none is taken before the "
+              "one in hand is used, none is left behind",
+        make=OneEach,
+        bugs=(
+            Bug("a gate that waits once too often", "hw/systolith_hw/semaphore.py",
+                "want[slot].eq(~final)", "want[slot].eq(1)", RUN),
+            Bug("a gate that stays open", "hw/systolith_hw/semaphore.py",
+                "m.d.sync += [have[slot].eq(0), want[slot].eq(~final)]",
+                "m.d.sync += want[slot].eq(~final)", RUN),
+        )),
+    Proof(
+        name="raiser", block="semaphore.py",
+        claim="Raiser of 2 events: every event's raises leave once, in order, for its semaphores "
+              "and with its command's position; pending, ready and leave are right",
+        make=lambda: EveryRaise(depth=2),
+        bugs=(
+            Bug("a second raise dropped", "hw/systolith_hw/semaphore.py",
+                "pairs.o.ready.eq(taken & (slot | ~head.event[1]))", "pairs.o.ready.eq(taken)",
+                RUN),
+        )),
+)
