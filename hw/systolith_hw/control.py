@@ -29,7 +29,8 @@ class Control(wiring.Component):
     """Registers of ``registers.REGISTERS`` behind AXI4-Lite, and the state they show.
 
     A program runs from ``start`` until all commands are done or something is wrong. Then, or by
-    the host's reset, ``halt`` holds every engine; a reset completes when the bus is quiet.
+    the host's reset, ``halt`` holds every engine; a reset completes when the bus is quiet, and a
+    start written beside it is ignored.
 
     Timing: a write takes effect two cycles after its address and data came, a read answers after
     two. Configuration registers may be written only while the core is not busy.
@@ -133,7 +134,7 @@ class Control(wiring.Component):
                 m.d.sync += signal.eq(word[low_bits.get(name, 0):])
 
         # State.
-        start = written("control") & word[0] & ~busy & ~failed & ~resetting
+        start = written("control") & word[0] & ~busy & ~failed & ~resetting & ~word[1]
         reset = written("control") & word[1]
         with m.If(start):
             m.d.sync += [starting.eq(1), busy.eq(1), done.eq(0)]

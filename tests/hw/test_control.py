@@ -152,6 +152,35 @@ def test_an_error_halts_and_stays_until_a_reset_with_a_quiet_bus():
     run(body)
 
 
+@pytest.mark.parametrize("bus_idle", [0, 1])
+def test_a_start_written_beside_a_reset_begins_nothing(bus_idle):
+    async def body(ctx, dut, bus):
+        ctx.set(dut.bus_idle, bus_idle)
+        begun = False
+
+        async def watch(cycles):
+            nonlocal begun
+            for _ in range(cycles):
+                *_, begin = await ctx.tick().sample(dut.begin)
+                begun |= bool(begin)
+
+        ctx.set(dut.awaddr, REGISTERS["control"].offset)
+        ctx.set(dut.wdata, START | RESET)
+        ctx.set(dut.awvalid, 1)
+        ctx.set(dut.wvalid, 1)
+        ctx.set(dut.bready, 1)
+        await watch(1)
+        ctx.set(dut.awvalid, 0)
+        ctx.set(dut.wvalid, 0)
+        await watch(10)
+        ctx.set(dut.bus_idle, 1)
+        await watch(10)
+        assert not begun
+        assert await bus.status() == set()
+
+    run(body)
+
+
 def test_nothing_is_an_error_before_the_program_has_begun():
     async def body(ctx, dut, bus):
         ctx.set(dut.error, {"valid": 1, "code": 1, "index": 0})
