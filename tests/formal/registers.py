@@ -111,5 +111,7 @@ PROOFS = (
                 "write.eq(has_address & has_word)", RUN),
             Bug("a start that needs no reset after an error", "hw/systolith_hw/control.py",
                 "word[0] & ~busy & ~failed & ~resetting", "word[0] & ~busy & ~resetting", RUN),
+            Bug("a start beside a reset", "hw/systolith_hw/control.py",
+                "~resetting & ~word[1]", "~resetting", RUN),
         )),
 )
