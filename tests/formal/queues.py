@@ -1,6 +1,12 @@
 """What queues promise."""
 
+from dataclasses import replace
+
+from amaranth.hdl import Array, Cat, Mux, Signal
+from systolith_hw.config import BusConfig, CoreConfig
+from systolith_hw.dispatch import CommandQueues
 from systolith_hw.fifo import Fifo, ShortQueue
+from systolith_hw.isa import COMMAND_BYTES
 
 from .proof import RUN, Bug, Proof
 from .specification import Specification
@@ -35,6 +41,61 @@ class Ordered(Specification):
             self.require(m, dut.empty == (inside == 0), "empty says so")
 
 
+class Commands(Specification):
+    """A command committed to a queue reaches its engine, whole, in order, and no other engine.
+
+    The dispatcher writes a command's words in order, into a queue with space, and may leave the
+    command uncommitted; then the next one takes its place.
+    """
+    def __init__(self, *, config: CoreConfig):
+        self.config = config
+        self.words = 8 * COMMAND_BYTES // config.bus.data_bits
+        super().__init__(CommandQueues(config=config), which=range(4), pick=1)
+
+    def properties(self, m, dut):
+        which  = self.constant(m, self.which)  # any engine
+        depth  = self.config.control.queue_depth
+        number = Signal(range(self.words))     # word that is next
+        engine = Signal(2)
+        kept   = Signal(self.words - 1, reset_less=True)  # a bit of each word of the command
+        last   = number == self.words - 1
+        with m.If(dut.write):
+            m.d.sync += [number.eq(Mux(last, 0, number + 1)), engine.eq(dut.engine)]
+            m.d.sync += kept.eq(Cat(dut.data[0], kept)[:self.words - 1])
+        self.given(m, (number == 0) | (dut.engine == engine))
+        self.given(m, dut.word == number)
+        self.given(m, ~dut.write | dut.space.bit_select(dut.engine, 1))
+        self.given(m, ~dut.commit | (dut.write & last))
+
+        enters = [dut.commit & (dut.engine == e) for e in range(4)]
+        leaves = [port.valid & port.ready for port in dut.command]
+        inside = [Signal(range(depth + 3), name=f"inside{e}") for e in range(4)]
+        m.d.sync += [count.eq(count + enter - leave)
+                     for count, enter, leave in zip(inside, enters, leaves, strict=True)]
+        enter, leave = (Cat(events).bit_select(which, 1) for events in (enters, leaves))
+        valid, ready = (Cat(getattr(port, name) for port in dut.command).bit_select(which, 1)
+                        for name in ("valid", "ready"))
+        width = self.config.bus.data_bits
+        front = Array(Cat(port.payload[(self.words - 1 - i) * width] for i in range(self.words))
+                      for port in dut.command)[which]
+        mine, turn, entry = self.follow(
+            m, "commands", enter=enter, leave=leave, entry=Cat(dut.data[0], kept),
+            most=depth + 2, pick=self.pick)
+        self.require(m, ~valid | (mine != 0), "a command that leaves has come, for this engine")
+        self.require(m, ~(turn & valid) | (front == entry),
+                     "commands reach their engine whole and in order")
+        self.require(m, self.held(m, valid, ready, front, "command"),
+                     "a command offered stays until it is taken")
+        space = dut.space.bit_select(which, 1)
+        self.require(m, space | (mine >= depth), "there is room for the promised depth")
+        self.require(m, mine <= depth + 1, "and one command before the engine")
+        self.require(m, dut.empty == ~Cat(inside).any(), "empty says so")
+        others = Cat((count != 0) & (which != e) for e, count in enumerate(inside)).any()
+        self.require(m, ~self.late(m, "commands", (mine != 0) & ~valid & ~others,
+                                   self.words + 2),
+                     "a command reaches an idle engine in time when no other engine has one")
+
+
 PROOFS = (
     Proof(
         name="fifo", block="fifo.py",
@@ -56,5 +117,21 @@ PROOFS = (
         bugs=(
             Bug("an entry that does not move up", "hw/systolith_hw/fifo.py",
                 "level == Mux(read, i + 1, i)", "level == i", RUN),
+        )),
+    Proof(
+        name="command-queues", block="dispatch.py",
+        claim="CommandQueues of 2 commands of 2 words for each engine (256-bit bus, one bit of "
+              "each word followed): every command committed reaches its engine and no other, "
+              "whole and in order; offers stand; room for 2; empty is right; in time when no "
+              "other engine has one; the RAM never reads the row it writes",
+        make=lambda: Commands(config=replace(
+            CoreConfig.preset("tiny"), bus=BusConfig(data_bits=256, read_words=16))),
+        bugs=(
+            Bug("a record taken while it loads", "hw/systolith_hw/dispatch.py",
+                "with m.If((counts[engine] != 0) & ~full[engine] & ~arriving):",
+                "with m.If((counts[engine] != 0) & ~arriving):", RUN),
+            Bug("a queue's place in that of another", "hw/systolith_hw/dispatch.py",
+                "return ((engine * depth) + slot) * words + word",
+                "return (engine + slot) * words + word", RUN),
         )),
 )

@@ -1,5 +1,6 @@
 """What every proof has in common: a component, free inputs, a reset, and properties."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import (
@@ -39,16 +40,19 @@ class Specification(wiring.Component):
     ----------
     dut : wiring.Component
         The component.
+    drives : sequence of str
+        Inputs of the component that the properties drive; the others are free.
     free : shapes by name
         Further inputs that may be anything in every cycle.
     """
-    def __init__(self, dut: wiring.Component, **free: Any):
+    def __init__(self, dut: wiring.Component, *, drives: Sequence[str] = (), **free: Any):
         self.dut = dut
+        self.inputs = {name: value for name, (value, is_input) in flat_ports(dut).items()
+                       if is_input and name not in drives}
         super().__init__({
             "clk": In(1),
             **{name: In(shape) for name, shape in free.items()},
-            **{name: In(len(value)) for name, (value, is_input) in flat_ports(dut).items()
-               if is_input},
+            **{name: In(len(value)) for name, value in self.inputs.items()},
         })
 
     def properties(self, m: Module, dut: Any) -> None:
@@ -61,9 +65,7 @@ class Specification(wiring.Component):
         m.submodules.reset = Instance("power_on_reset", i_clk=self.clk, o_rst=ResetSignal())
         m.submodules.dut = self.dut
         m.d.comb += ClockSignal().eq(self.clk)
-        for name, (value, is_input) in flat_ports(self.dut).items():
-            if is_input:
-                m.d.comb += value.eq(getattr(self, name))
+        m.d.comb += [value.eq(getattr(self, name)) for name, value in self.inputs.items()]
         self.properties(m, self.dut)
         return m
 
