@@ -17,31 +17,36 @@ class DoubleRounding(Specification):
 
     Parameters
     ----------
-    multiplier : int or None
-        The only multiplier; None: any.
-    value_bits : int
-        The value is any signed number of so many bits.
+    value, multiplier : int or None
+        The only value or multiplier; None: any.
     """
-    def __init__(self, *, multiplier: int | None = None, value_bits: int = 32):
-        self.only = multiplier
+    def __init__(self, *, value: int | None = None, multiplier: int | None = None):
+        self.value = value
+        self.multiplier = multiplier
         super().__init__(Requantiser(), drives=("value", "multiplier"),
-                         number=signed(value_bits), factor=31)
+                         any_value=signed(32), any_multiplier=31)
 
     def properties(self, m, dut):
-        multiplier = self.factor if self.only is None else Const(self.only, 31)
-        m.d.comb += [dut.value.eq(self.number), dut.multiplier.eq(multiplier)]
+        m.d.comb += [
+            dut.value.eq(self.any_value if self.value is None else self.value),
+            dut.multiplier.eq(self.any_multiplier if self.multiplier is None
+                              else self.multiplier),
+        ]
         self.given(m, (dut.shift >= dut.MIN_SHIFT) & (dut.shift <= dut.MAX_SHIFT))
         self.given(m, dut.clamp_low <= dut.clamp_high)
-        inputs = (self.number, self.factor, dut.shift, dut.zero_point, dut.clamp_low,
+        inputs = (dut.value, dut.multiplier, dut.shift, dut.zero_point, dut.clamp_low,
                   dut.clamp_high)
         before = []
-        for i, value in enumerate(inputs):
+        for i, signal in enumerate(inputs):
             for cycle in range(dut.LATENCY):
-                register = Signal(value.shape(), name=f"input{i}_{cycle}", reset_less=True)
-                m.d.sync += register.eq(value)
-                value = register
-            before.append(value)
-        number, factor, shift, zero_point, clamp_low, clamp_high = before
+                register = Signal.like(signal, name=f"input{i}_{cycle}", reset_less=True)
+                m.d.sync += register.eq(signal)
+                signal = register
+            before.append(signal)
+        value, multiplier, shift, zero_point, clamp_low, clamp_high = before
+        # What is only one needs no memory.
+        value = value if self.value is None else Const(self.value, signed(32))
+        multiplier = multiplier if self.multiplier is None else Const(self.multiplier, 31)
         age = Signal(range(dut.LATENCY + 2))
         m.d.sync += age.eq(Mux(age <= dut.LATENCY, age + 1, age))
 
@@ -50,11 +55,12 @@ class DoubleRounding(Specification):
         nudged  = Signal(signed(70))
         high    = Signal(signed(40))
         right   = Signal(range(32))
-        rest, half, rounded = (Signal(signed(40), name=name) for name in ("rest", "half", "rounded"))
+        rest, half, rounded = (Signal(signed(40), name=name)
+                               for name in ("rest", "half", "rounded"))
         placed  = Signal(signed(41))
         result  = Signal(signed(8))
         m.d.comb += [
-            product.eq(number * (factor if self.only is None else self.only)),
+            product.eq(value * multiplier),
             lifted.eq(product << Mux(shift > 0, shift[:3], 0)),
             # SaturatingRoundingDoublingHighMul: to nearest, ties away from zero. The division
             # by 2 ** 31 rounds towards zero.
@@ -84,10 +90,12 @@ def _rounding(name, what, bug, **sizes):
 TIES = Bug("rounding towards zero on ties", "hw/systolith_hw/requantise.py",
            "right_1 & (value_high_1 < 0)).as_signed()", "right_1 & 0).as_signed()", RUN)
 PROOFS = (
-    _rounding("rounding-2^30", "every 32-bit value, the multiplier 2^30", TIES, multiplier=1 << 30),
-    _rounding("rounding-2^0", "every 32-bit value, the multiplier 2^30", TIES, multiplier=1),
-    _rounding("rounding-max", "every 32-bit value, the multiplier 2^30", TIES, multiplier=2**31-1),
-    _rounding("rounding-5", "every 32-bit value, the multiplier 2^30", TIES, multiplier=0x50000000),
-    _rounding("rounding-v2", "every 32-bit value, the multiplier 2^30", TIES, value_bits=2),
-    _rounding("rounding-v4", "every 32-bit value, the multiplier 2^30", TIES, value_bits=4),
+    _rounding("rounding-m12", "", TIES, multiplier=1<<12),
+    _rounding("rounding-v-1", "", TIES, value=-1),
+    _rounding("rounding-v20", "", TIES, value=1<<20),
+    _rounding("rounding-v-20", "", TIES, value=-1<<20),
+    _rounding("rounding-m17", "", TIES, multiplier=1<<17),
+    _rounding("rounding-m30", "", TIES, multiplier=1<<30),
+    _rounding("rounding-v-31", "", TIES, value=-1<<31),
+    _rounding("rounding-m3", "", TIES, multiplier=3<<16),
 )

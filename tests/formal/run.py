@@ -14,13 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.formal import axi4, queues, registers, rounding, semaphores, tiles
+from tests.formal import axi4, queues, registers, rounding, semaphores, tiles, walker
 from tests.formal.proof import Proof, missing_tools, prove
 
 __all__ = ["PROOFS", "main"]
 
 PROOFS: dict[str, Proof] = {proof.name: proof for module in (
-    queues, axi4, registers, semaphores, rounding, tiles,
+    queues, axi4, registers, semaphores, rounding, tiles, walker,
 ) for proof in module.PROOFS}
 
 

@@ -1,0 +1,102 @@
+"""What the address generator promises: its formula."""
+
+from amaranth.hdl import Array, Cat, Mux, Signal
+from systolith_hw.affine import AffineWalker
+
+from .proof import RUN, Bug, Proof
+from .specification import Specification
+
+__all__ = ["PROOFS"]
+
+
+class Formula(Specification):
+    """``address = base + sum(index[l] * stride[l])``, every index once, in order.
+
+    The jumps are those of the assembler: ``stride[l] - sum((count[j] - 1) * stride[j] for j < l)``.
+    A naive model walks the indices; while the last element of a walk stands at the output, the
+    next walk may have begun.
+    """
+    def __init__(self, *, loops: int, bits: int, most: int):
+        self.most = most
+        dut = AffineWalker(loops=loops, streams=(bits,), count_bits=most.bit_length())
+        super().__init__(dut, drives=("start", "base0", *(f"{name}__{i}" for i in range(loops)
+                                                          for name in ("count", "jump0"))),
+                         begin=1, base=bits, **{f"stride{i}": bits for i in range(loops)},
+                         **{f"count{i}": range(most + 1) for i in range(loops)})
+
+    def properties(self, m, dut):
+        loops = dut.loops
+        new = [self.base, *(getattr(self, f"{name}{i}") for i in range(loops)
+                            for name in ("stride", "count"))]
+        kept = [Signal.like(value, name=f"kept{i}", reset_less=True) for i, value in enumerate(new)]
+        given = [Mux(dut.start, now, before) for now, before in zip(new, kept, strict=True)]
+        base, strides, counts = given[0], given[1::2], given[2::2]
+        for count in new[2::2]:
+            self.given(m, (count != 0) & (count <= self.most))
+        with m.If(dut.start):
+            m.d.sync += [before.eq(now) for now, before in zip(new, kept, strict=True)]
+        m.d.comb += [dut.start.eq(self.begin & dut.idle), dut.base0.eq(base)]
+        rewind = 0
+        for i in range(loops):
+            m.d.comb += [
+                dut.count[i].eq(counts[i]),
+                dut.jump0[i].eq(strides[i] - rewind),
+            ]
+            rewind = rewind + (counts[i] - 1) * strides[i]
+
+        # The walk whose elements come out, and the one that may have begun behind it.
+        out   = [Signal.like(value, name=f"out{i}", reset_less=True) for i, value in enumerate(new)]
+        index = [Signal(range(self.most), name=f"index{i}") for i in range(loops)]
+        walking, behind = Signal(), Signal()
+        first = Cat(i == 0 for i in index)
+        last  = Cat(i + 1 == count for i, count in zip(index, out[2::2], strict=True))
+        take  = dut.o.valid & dut.o.ready
+        ends  = take & last.all()
+        with m.If(take):
+            for i in range(loops):
+                with m.If(last[:i].all()):
+                    m.d.sync += index[i].eq(Mux(last[i], 0, index[i] + 1))
+        with m.If(ends | ~walking):
+            m.d.sync += [walking.eq(behind | dut.start), behind.eq(behind & dut.start)]
+            m.d.sync += [now.eq(Mux(behind, old, fresh))
+                         for now, old, fresh in zip(out, kept, new, strict=True)]
+        with m.Elif(dut.start):
+            m.d.sync += behind.eq(1)
+        address = out[0]
+        for i in range(loops):
+            address = address + Array(n * out[1 + 2 * i] for n in range(self.most))[index[i]]
+        element = dut.o.payload
+        self.require(m, ~(dut.start & behind), "no more than two walks are inside")
+        self.require(m, ~dut.o.valid | walking, "no element without a walk")
+        self.require(m, ~dut.o.valid | ((element.first == first) & (element.last == last)),
+                     "every index comes once, in order")
+        self.require(m, ~dut.o.valid | (element.address.s0 == address[:len(dut.base0)]),
+                     "its address is that of the formula")
+        self.require(m, self.held(m, dut.o.valid, dut.o.ready, element, "o"),
+                     "an element offered stays until it is taken")
+        self.require(m, ~self.late(m, "o", walking & ~dut.o.valid, 1),
+                     "an element comes each cycle, from the second after the start")
+
+
+def _walker(name, method, **sizes):
+    return Proof(
+        name=name, block="affine.py",
+        claim="AffineWalker of {loops} loops, counts up to {most}, addresses of {bits} bits, "
+              "jumps as the assembler makes them from any strides: elements are those of the "
+              "formula, each once and in order, with their first and last flags, one each cycle, "
+              "from walk to walk and through stalls".format(**sizes),
+        make=lambda: Formula(**sizes), **method,
+        bugs=(
+            Bug("a jump of the wrong loop", "hw/systolith_hw/affine.py",
+                "chosen = Mux(last[level], chosen, jump[level])",
+                "chosen = Mux(last[0], chosen, jump[level])", RUN),
+        ) if sizes["loops"] > 2 else (
+            Bug("an element dropped in a stall", "hw/systolith_hw/affine.py",
+                "move.eq(valid & (~out_valid | self.o.ready))", "move.eq(valid)", RUN),
+        ))
+
+
+PROOFS = (
+    _walker("walk-2", {}, loops=2, bits=2, most=3),
+    _walker("walk-3", {}, loops=3, bits=2, most=2),
+)
