@@ -1,7 +1,13 @@
 """What the array promises: a row meets the weights of its own tile and no others."""
 
+from dataclasses import replace
+
 from amaranth.hdl import Cat, Mux, Signal, Value
 from systolith_hw.array import Array
+from systolith_hw.config import CoreConfig
+from systolith_hw.execute import ExecuteEngine
+from systolith_hw.isa import COMMANDS, ONCE, Opcode
+from systolith_hw.record import Record
 
 from .proof import RUN, Bug, Proof
 from .specification import Specification
@@ -62,6 +68,37 @@ class OwnTile(Specification):
                          "a row meets the weights of its own tile")
 
 
+class Sequenced(Specification):
+    """The execute engine keeps to the array's rules, which the array's own checks say.
+
+    Commands walk any loops with counts up to 2, wait at any level or not at all, and follow each
+    other at once or not. Their addresses are 0, since the checks do not look at them.
+    """
+    def __init__(self, *, rows: int):
+        config = CoreConfig.preset("tiny")
+        config = replace(config, array=replace(config.array, rows=rows, cols=1))
+        super().__init__(ExecuteEngine(config=config))
+
+    def properties(self, m, dut):
+        command = dut.command
+        record = Record(COMMANDS[Opcode.EXECUTE], command.payload)
+        loops = dut.config.control.execute_loops
+        for i in range(6):
+            count = record["counts", i]
+            self.given(m, (count == 1) | ((count == 2) if i < loops else 0))
+        for name, entries in (("act_base", 1), ("act_jumps", 6), ("acc_base", 1),
+                              ("acc_jumps", 6), ("wgt_base", 1), ("wgt_rewind", 1), ("ring", 3),
+                              ("raise0_valid", 1), ("raise1_valid", 1), ("wait1_valid", 1)):
+            for i in range(entries):
+                self.given(m, record[name, i] == 0)
+        self.given(m, (record["k_last"] != 0) & (record["k_last"] <= dut.config.array.rows))
+        level = record["level0"]
+        self.given(m, ((level >= 2) & (level < loops)) | (level == ONCE))
+        self.given(m, self.held(m, command.valid, command.ready, command.payload, "command"))
+        self.given(m, ~dut.halt)
+        self.require(m, ~dut.error.valid, "a legal command is no error")
+
+
 def _tiles(rows, cols, fanout, bug, **method):
     return Proof(
         name=f"tiles-{rows}x{cols}", block="array.py",
@@ -80,4 +117,20 @@ PROOFS = (
         "all rows shift on every weight row", "hw/systolith_hw/array.py",
         "shifts = reach & self.weights_valid.replicate(self.rows)",
         "shifts = self.weights_valid.replicate(self.rows)", RUN)),
+    Proof(
+        name="sequencers", block="execute.py",
+        claim="ExecuteEngine of 2 x 1",
+        make=lambda: Sequenced(rows=2), cycles=20,
+        bugs=(
+            Bug("a swap that does not wait for its weights", "hw/systolith_hw/execute.py",
+                "self.issue.eq(walker.o.valid & (~tile_start | self.loaded) & allowed",
+                "self.issue.eq(walker.o.valid & allowed", RUN),
+            Bug("weights that do not wait for the swap", "hw/systolith_hw/execute.py",
+                "gate.open & (~self.loaded | self.swap)", "gate.open", RUN),
+        )),
+    Proof(
+        name="sequencers-pdr", block="execute.py",
+        claim="ExecuteEngine of 2 x 1",
+        make=lambda: Sequenced(rows=2),
+        bugs=()),
 )
