@@ -11,13 +11,14 @@ N       ?= 300
 SEED    ?= 0
 CONFIGS ?= 8
 
-.PHONY: help setup demo test test-full random lint docs clean
+.PHONY: help setup demo test test-full random formal lint docs clean
 
 help:
 	@echo "make demo       train, compile and run a classifier on the emitted Verilog"
 	@echo "make test       the default tests, some minutes"
 	@echo "make test-full  every test, the planted bugs among them"
 	@echo "make random     random programs on model and Verilog; N=300 SEED=0 CONFIGS=8"
+	@echo "make formal     the proofs, and that each fails where it must; some minutes"
 	@echo "make setup      everything a developer needs, in $(VENV)"
 	@echo "make lint       ruff and pyright"
 	@echo "make docs       write docs/commands.md anew"
@@ -51,6 +52,9 @@ test-full: setup
 
 random: setup
 	$(BIN)/python -m systolith_sim.random_programs --count $(N) --seed $(SEED) --configs $(CONFIGS)
+
+formal: setup
+	$(BIN)/python tests/formal/run.py --planted --jobs 2
 
 lint: setup
 	$(BIN)/ruff check .

