@@ -164,7 +164,7 @@ SAMPLES = {
     "waiters": 4, "raisers": 5, "lanes": 4, "sum_bits": 20, "revisit": 16, "bits": 8,
     "delays": (0, 1, 2), "streams": (16, 16), "prefetch": 4, "granularity": 8, "lane_bits": 8,
     "delay": 2, "opcode": 1, "item": 8, "shape": 8, "memory": 0, "max_burst": 16,
-    "data_bytes": 8, "weight_bits": 8,
+    "data_bytes": 8, "weight_bits": 8, "ways": 2, "kept": 8,
 }
 SPECIAL = {("AxiReader", "config"): CoreConfig.preset("demo").bus,
            ("AxiWriter", "config"): CoreConfig.preset("demo").bus,

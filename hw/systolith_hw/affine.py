@@ -17,9 +17,9 @@ class AffineWalker(wiring.Component):
     jumps, ``stride[l] - sum((count[j] - 1) * stride[j] for j < l)``, come ready from the
     assembler (``isa.jumps_of``), so that hardware needs one adder a stream.
 
-    Timing: one element per cycle; the first leaves two cycles after ``start``. ``count``,
-    ``base`` and ``jump`` are looked at from ``start`` until ``idle`` returns; the last element
-    may still be at the output then.
+    Timing: one element per cycle, also from one walk to the next; the first leaves two cycles
+    after its walk was taken. A walk is taken when the last element of the one before moves to the
+    output.
 
     Parameters
     ----------
@@ -32,44 +32,54 @@ class AffineWalker(wiring.Component):
 
     Members
     -------
-    start : ``In(1)``
-        Begin, when ``idle``.
-    idle : ``Out(1)``
-        The configuration is no longer needed.
-    count, base, jump : ``In``
-        Configuration: counts (at least 1), first addresses, jumps.
+    walk : ``In(stream.Signature(...))``
+        ``count`` of each loop (at least 1); ``base0`` and ``jump0``, first address and jumps of
+        stream 0, and so on.
     o : ``Out(stream.Signature(...))``
         ``address`` of each stream and, for each loop, whether it is at its ``first`` and its
         ``last`` iteration.
+    begin : ``Out(1)``
+        A walk's first element is at ``o`` from the next cycle on; the next walk is not taken
+        before.
+    idle : ``Out(1)``
+        No element is inside.
     """
     def __init__(self, *, loops: int, streams: Sequence[int], count_bits: int = 16):
         self.loops = loops
         self.streams = tuple(streams)
         self.count_bits = count_bits
+        self.walk_layout = data.StructLayout({
+            "count": data.ArrayLayout(count_bits, loops),
+            **{f"base{i}": bits for i, bits in enumerate(self.streams)},
+            **{f"jump{i}": data.ArrayLayout(bits, loops) for i, bits in enumerate(self.streams)},
+        })
         self.element = data.StructLayout({
             "address": data.StructLayout({f"s{i}": bits for i, bits in enumerate(self.streams)}),
             "first": loops,
             "last": loops,
         })
         super().__init__({
-            "start": In(1),
-            "idle": Out(1),
-            "count": In(count_bits).array(loops),
+            "walk": In(stream.Signature(self.walk_layout)),
             "o": Out(stream.Signature(self.element)),
-            **{f"base{i}": In(bits) for i, bits in enumerate(self.streams)},
-            **{f"jump{i}": In(bits).array(loops) for i, bits in enumerate(self.streams)},
+            "begin": Out(1),
+            "idle": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
+        walk = self.walk.payload
         # Counters run from count - 2 down to -1, so that the sign bit says "last iteration".
         counters = [Signal(signed(self.count_bits + 1), name=f"left{i}", reset_less=True)
                     for i in range(self.loops)]
+        count  = Signal(self.walk_layout["count"].shape, reset_less=True)
         first  = Signal(self.loops, reset_less=True)
         valid  = Signal()
         last   = Signal(self.loops)
         inner_last = [Signal(name=f"inner_last{i}") for i in range(self.loops + 1)]
+        fresh  = Signal(reset_less=True)  # the element at the counters is its walk's first
+        enter  = Signal()  # the next element there will be
         move   = Signal()  # the element at the counters goes to the output
+        step   = Signal()  # another may come to the counters
         out_first = Signal(self.loops, reset_less=True)
         out_last = Signal(self.loops, reset_less=True)
         out_valid = Signal()
@@ -77,8 +87,12 @@ class AffineWalker(wiring.Component):
             inner_last[0].eq(1),
             *(last[i].eq(counters[i][-1]) for i in range(self.loops)),
             *(inner_last[i + 1].eq(inner_last[i] & last[i]) for i in range(self.loops)),
-            self.idle.eq(~valid),
+            enter.eq(~valid | inner_last[self.loops]),
             move.eq(valid & (~out_valid | self.o.ready)),
+            step.eq(move | ~valid),
+            self.walk.ready.eq(step & enter),
+            self.begin.eq(move & fresh),
+            self.idle.eq(~valid & ~out_valid),
             self.o.valid.eq(out_valid),
             self.o.payload.first.eq(out_first),
             self.o.payload.last.eq(out_last),
@@ -86,31 +100,26 @@ class AffineWalker(wiring.Component):
         m.d.sync += out_valid.eq(move | (out_valid & ~self.o.ready))
         with m.If(move):
             m.d.sync += [out_first.eq(first), out_last.eq(last)]
-            with m.If(inner_last[self.loops]):
-                m.d.sync += valid.eq(0)
+        with m.If(step):
+            m.d.sync += [fresh.eq(enter), valid.eq(self.walk.valid | ~enter)]
+        with m.If(self.walk.valid & self.walk.ready):
+            m.d.sync += count.eq(walk.count)
         for i, counter in enumerate(counters):
-            with m.If(self.start | (move & inner_last[i + 1])):
-                m.d.sync += [counter.eq(self.count[i] - 2), first[i].eq(1)]
-            with m.Elif(move & inner_last[i]):
+            with m.If(step & (enter | inner_last[i + 1])):
+                m.d.sync += [counter.eq(Mux(enter, walk.count[i], count[i]) - 2), first[i].eq(1)]
+            with m.Elif(step & inner_last[i]):
                 m.d.sync += [counter.eq(counter - 1), first[i].eq(0)]
-        with m.If(self.start):
-            m.d.sync += valid.eq(1)
-        fresh = Signal(reset_less=True)  # the element at the counters is a command's first
-        with m.If(self.start):
-            m.d.sync += fresh.eq(1)
-        with m.Elif(move):
-            m.d.sync += fresh.eq(0)
         for s, bits in enumerate(self.streams):
-            base, jump = getattr(self, f"base{s}"), getattr(self, f"jump{s}")
+            jump    = Signal(self.walk_layout[f"jump{s}"].shape, name=f"jump{s}", reset_less=True)
             delta   = Signal(bits, name=f"delta{s}", reset_less=True)
             address = Signal(bits, name=f"address{s}", reset_less=True)
             chosen = jump[self.loops - 1]
             for level in reversed(range(self.loops - 1)):
                 chosen = Mux(last[level], chosen, jump[level])
-            with m.If(self.start):
-                m.d.sync += delta.eq(base)
-            with m.Elif(move):
-                m.d.sync += delta.eq(chosen)
+            with m.If(self.walk.valid & self.walk.ready):
+                m.d.sync += jump.eq(walk[f"jump{s}"])
+            with m.If(step):
+                m.d.sync += delta.eq(Mux(enter, walk[f"base{s}"], chosen))
             with m.If(move):
                 m.d.sync += address.eq(Mux(fresh, 0, address) + delta)
             m.d.comb += self.o.payload.address[f"s{s}"].eq(address)

@@ -203,6 +203,8 @@ class AxiWriter(wiring.Component):
     idle : ``Out(1)``
         Nothing is under way.
     """
+    LENGTHS = 8  # bursts whose words have not begun: as many as there are cycles between the two
+
     def __init__(self, *, config: BusConfig):
         self.config = config
         burst = burst_layout(config.data_bytes)
@@ -220,7 +222,8 @@ class AxiWriter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.lengths = lengths = ShortQueue(shape=8, depth=4)
+        m.submodules.lengths = lengths = ShortQueue(shape=range(max(self.config.max_burst, 2)),
+                                                    depth=self.LENGTHS)
         m.submodules.tags = tags = Fifo(shape=write_tag, depth=max(self.config.write_bursts, 2))
         under_way = Signal(range(self.config.write_bursts + 1))
         burst  = self.bursts.payload.burst
@@ -246,7 +249,7 @@ class AxiWriter(wiring.Component):
             ]
         _constants(m, self, "aw", self.config)
 
-        left   = Signal(8, reset_less=True)  # words of the burst after the next one
+        left   = Signal(lengths.shape, reset_less=True)  # words of the burst after the next one
         inside = Signal()  # a burst has begun
         last   = Signal()
         send   = Signal()

@@ -10,9 +10,9 @@ from .config import CoreConfig
 from .control import Control, slave_ports
 from .dispatch import Dispatcher, Fetch
 from .execute import ExecuteEngine
-from .isa import COMMANDS, ErrorCode, Memory, Opcode
+from .isa import ErrorCode, Memory
 from .load import LoadEngine
-from .record import INDEX_BITS, Record, error_layout
+from .record import INDEX_BITS, error_layout
 from .registers import COUNTERS, ENGINES
 from .scratchpad import Scratchpad
 from .semaphore import Semaphores
@@ -161,7 +161,7 @@ class Core(wiring.Component):
             control.finished.eq(dispatcher.finished & all_idle & ~dispatcher.raise_.valid),
             control.bus_idle.eq(reader.idle & writer.idle),
         ]
-        deadlock = self._deadlock(m, control, dispatcher, execute, engines)
+        deadlock = self._deadlock(m, control, dispatcher, engines)
         self._errors(m, control, dispatcher, semaphores, engines, deadlock)
 
         events = {
@@ -179,14 +179,7 @@ class Core(wiring.Component):
         m.d.comb += control.events.eq(Cat(events[name] for name in COUNTERS))
         return m
 
-    def _indices(self, execute, engines):
-        """Position of the command each engine waits with."""
-        opcodes = (Opcode.LOAD, Opcode.EXECUTE, Opcode.VECTOR, Opcode.STORE)
-        return [execute.waiting_index if engine is execute
-                else Record(COMMANDS[opcode], engine.command.payload).index
-                for opcode, engine in zip(opcodes, engines, strict=True)]
-
-    def _deadlock(self, m, control, dispatcher, execute, engines):
+    def _deadlock(self, m, control, dispatcher, engines):
         """A standstill in which at least one engine waits for a semaphore."""
         still = Signal()
         cycles = Signal(range(self.SETTLE))
@@ -198,8 +191,8 @@ class Core(wiring.Component):
             & (dispatcher.exhausted | dispatcher.blocked))
         m.d.sync += cycles.eq(Mux(still & ~control.clear, cycles + 1, 0))
         chosen = Const((1 << INDEX_BITS) - 1, INDEX_BITS)
-        for engine, index in zip(engines, self._indices(execute, engines), strict=True):
-            own = Mux(engine.waiting, index, chosen)
+        for engine in engines:
+            own = Mux(engine.waiting, engine.waiting_index, chosen)
             chosen = Mux(own < chosen, own, chosen)
         m.d.comb += [
             error.valid.eq(cycles == self.SETTLE - 1),

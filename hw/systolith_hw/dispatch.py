@@ -87,9 +87,12 @@ class Fetch(wiring.Component):
 
 
 class CommandQueues(wiring.Component):
-    """One block RAM with a queue for every engine, and the command each engine looks at.
+    """One block RAM with a queue for every engine, and the command each engine looks at, which
+    counts as one of the queue.
 
-    Timing: a command reaches its idle engine ``words + 2`` cycles after ``commit``.
+    Timing: a command reaches its idle engine ``words + 3`` cycles after ``commit``, and the next
+    one as many cycles after it was accepted; ``words + 1`` cycles a command for all engines
+    together.
 
     Members
     -------
@@ -123,6 +126,7 @@ class CommandQueues(wiring.Component):
         depth = self.config.control.queue_depth
         m.submodules.ram = ram = Ram(depth=ENGINES * depth * words,
                                      width=self.config.bus.data_bits)
+        # Commands in the RAM and before the engine.
         counts = [Signal(range(depth + 1), name=f"count{e}") for e in range(ENGINES)]
         tails = Array(Signal(range(depth), name=f"tail{e}") for e in range(ENGINES))
         heads = Array(Signal(range(depth), name=f"head{e}") for e in range(ENGINES))
@@ -141,7 +145,7 @@ class CommandQueues(wiring.Component):
 
         m.d.comb += [
             self.space.eq(Cat(count != depth for count in counts)),
-            self.empty.eq(~Cat(counts).any() & ~loading & ~full.any()),
+            self.empty.eq(~Cat(counts).any()),
             ram.write_en.eq(self.write),
             ram.write_addr.eq(place(self.engine, tails[self.engine], self.word)),
             ram.write_data.eq(self.data),
@@ -171,7 +175,7 @@ class CommandQueues(wiring.Component):
             m.d.comb += [port.valid.eq(full[engine]), port.payload.eq(record)]
             m.d.sync += counts[engine].eq(
                 counts[engine] + (self.commit & (self.engine == engine))
-                - (read_end & (reader == engine)))
+                - (port.valid & port.ready))
             with m.If(loading & (loaded_engine == engine)):
                 m.d.sync += record.word_select(loaded_word, len(self.data)).eq(ram.read_data)
                 with m.If(loaded_word == words - 1):

@@ -6,15 +6,15 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
 from .accumulator import Accumulator
-from .affine import AffineWalker
 from .array import Array
 from .config import CoreConfig
-from .fifo import ShortQueue
+from .fifo import Fork, ShortQueue
 from .isa import COMMANDS, ErrorCode, Opcode
 from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports, error_layout
 from .scratchpad import ReadPort, Scratchpad
-from .semaphore import Gate, Raiser, at_level
+from .semaphore import Raiser, at_level
 from .transfer import ring_row
+from .walk import CommandWalker
 
 __all__ = ["ActivationSequencer", "ExecuteEngine", "WeightSequencer"]
 
@@ -25,17 +25,16 @@ class WeightSequencer(wiring.Component):
     """Reads the weight tiles of a command, one row per cycle, as early as the array allows.
 
     A tile's rows go last row first; rows beyond the valid ones are zeros. The tile after the one
-    in the shadow registers begins in the very cycle of the swap.
+    in the shadow registers begins in the very cycle of the swap, also where it is another
+    command's.
 
-    Timing: the first row is read four cycles after ``start``; ``weights`` follow their read by
-    ``Scratchpad.READ_LATENCY``.
+    Timing: the first row is read two cycles after the command came; ``weights`` follow their read
+    by ``Scratchpad.READ_LATENCY``.
 
     Members
     -------
-    command : ``In(RECORD_BITS)``
-        Stays from ``start`` until ``done``.
-    start, done : ``In(1)``, ``Out(1)``
-        Begin; the last row has been read.
+    command : ``In(stream of commands)``
+        Accepted when its first tile is next.
     halt : ``In(1)``
         Stop.
     swap : ``In(1)``
@@ -48,16 +47,16 @@ class WeightSequencer(wiring.Component):
         To the array.
     wait : ``Out(stream of number)``
         To the semaphores.
-    waiting : ``Out(1)``
-        The next tile waits for a semaphore.
+    waiting, waiting_index : ``Out``
+        The next tile waits for a semaphore; its command.
+    idle : ``Out(1)``
+        No tile is left.
     error : ``Out(error_layout)``
     """
     def __init__(self, *, config: CoreConfig):
         self.config = config
         super().__init__({
-            "command": In(RECORD_BITS),
-            "start": In(1),
-            "done": Out(1),
+            "command": In(stream.Signature(RECORD_BITS)),
             "halt": In(1),
             "swap": In(1),
             "loaded": Out(1),
@@ -67,6 +66,8 @@ class WeightSequencer(wiring.Component):
             "weights_valid": Out(1),
             "wait": Out(stream.Signature(5)),
             "waiting": Out(1),
+            "waiting_index": Out(INDEX_BITS),
+            "idle": Out(1),
             "error": Out(error_layout),
         })
 
@@ -74,22 +75,28 @@ class WeightSequencer(wiring.Component):
         m = Module()
         rows = self.config.array.rows
         loops = self.config.control.execute_loops - 2  # the loops over tiles
-        record = Record(COMMANDS[Opcode.EXECUTE], self.command)
-        m.submodules.walker = walker = AffineWalker(loops=loops, streams=())
-        m.submodules.gate = gate = Gate(loops=loops)
-        wiring.connect(m, gate.wait, wiring.flipped(self.wait))
-        tile = walker.o.payload
+        record = Record(COMMANDS[Opcode.EXECUTE], self.command.payload)
+        kept = data.StructLayout({
+            "k_last": 8, "wgt_base": ROW_BITS, "wgt_rewind": ROW_BITS, "ring": 4,
+            "index": INDEX_BITS})
+        m.submodules.walker = walker = CommandWalker(loops=loops, streams=(), kept=kept)
+        wiring.connect(m, walker.wait, wiring.flipped(self.wait))
+        command, now, tile = walker.command.payload, walker.kept, walker.o.payload
         valid, number, level = record.slots("wait")
         m.d.comb += [
-            *(walker.count[i].eq(record["counts", i + 2]) for i in range(loops)),
-            walker.start.eq(self.start),
-            gate.start.eq(self.start),
-            Cat(gate.valid).eq(valid),
-            gate.number.eq(number),
+            walker.command.valid.eq(self.command.valid),
+            self.command.ready.eq(walker.command.ready),
+            *(command.walk.count[i].eq(record["counts", i + 2]) for i in range(loops)),
+            command.waits.valid.eq(valid),
+            command.waits.number.eq(number),
             # Relative to loop 2; once per command, 15, stays beyond all loops.
-            *(gate.level[slot].eq(level[4 * slot:4 * slot + 4] - 2) for slot in range(2)),
-            gate.first.eq(tile.first),
-            gate.last.eq(tile.last),
+            *(command.waits.level[slot].eq(level[4 * slot:4 * slot + 4] - 2)
+              for slot in range(2)),
+            command.kept.k_last.eq(record["k_last"]),
+            command.kept.wgt_base.eq(record["wgt_base"]),
+            command.kept.wgt_rewind.eq(record["wgt_rewind"]),
+            command.kept.ring.eq(record["ring", 1]),
+            command.kept.index.eq(record.index),
         ]
 
         inside = Signal()  # a tile has begun
@@ -104,28 +111,29 @@ class WeightSequencer(wiring.Component):
         end    = Signal()
         bad    = Signal()
         m.d.comb += [
-            tile_rows.eq(Mux(tile.last[0], record["k_last"], rows)),
+            tile_rows.eq(Mux(tile.last[0], now.k_last, rows)),
             real.eq(down < tile_rows),
             wgt_row.eq(base + down),
-            wrapped.eq(ring_row(wgt_row, record["wgt_base"], record["ring", 1])),
+            wrapped.eq(ring_row(wgt_row, now.wgt_base, now.ring)),
             bad.eq(real & (wrapped[exact_log2(self.config.memory.wgt_rows):] != 0)),
-            begin.eq(walker.o.valid & ~inside & gate.open & (~self.loaded | self.swap)),
+            begin.eq(walker.o.valid & ~inside & walker.open & (~self.loaded | self.swap)),
             step.eq((begin | inside) & ~bad & ~self.halt),
             end.eq(step & (down == 0)),
-            gate.pass_.eq(step & ~inside),
+            walker.pass_.eq(step & ~inside),
             walker.o.ready.eq(end),
-            self.done.eq(end & tile.last.all()),
             self.wgt.valid.eq(step & real),
             self.wgt.addr.eq(wrapped),
-            self.waiting.eq(walker.o.valid & ~inside & ~gate.open),
+            self.waiting.eq(walker.o.valid & ~inside & ~walker.open),
+            self.waiting_index.eq(now.index),
+            self.idle.eq(walker.idle),
             self.error.valid.eq((begin | inside) & bad),
             self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
-            self.error.index.eq(record.index),
+            self.error.index.eq(now.index),
         ]
-        with m.If(self.start):
+        with m.If(walker.begin):
             m.d.sync += base.eq(record["wgt_base"])
         with m.Elif(end):
-            rewind = Mux(tile.last[:loops - 1].all(), record["wgt_rewind"], 0)
+            rewind = Mux(tile.last[:loops - 1].all(), now.wgt_rewind, 0)
             m.d.sync += base.eq(base + tile_rows + rewind)
         with m.If(step):
             m.d.sync += [
@@ -153,15 +161,14 @@ class WeightSequencer(wiring.Component):
 class ActivationSequencer(wiring.Component):
     """Reads the activation rows of a command and says where their sums go.
 
-    Timing: one row per cycle; the first is read three cycles after ``start``. A tile's first row
-    waits until its weights are ``loaded``, and carries the swap.
+    Timing: one row per cycle, also from one command to the next; the first is read two cycles
+    after the command came. A tile's first row waits until its weights are ``loaded``, and carries
+    the swap.
 
     Members
     -------
-    command : ``In(RECORD_BITS)``
-        Stays from ``start`` until ``done``.
-    start, done : ``In(1)``, ``Out(1)``
-        Begin; the last row has been read.
+    command : ``In(stream of commands)``
+        Accepted when its first row is next.
     halt : ``In(1)``
         Stop.
     loaded : ``In(1)``
@@ -176,18 +183,20 @@ class ActivationSequencer(wiring.Component):
         How many of its activations meet a weight; the others are fed as zeros.
     acc_row, overwrite, event : ``Out``
         Where its sums go, whether they overwrite, and which raises follow.
+    number, index : ``Out``
+        The raises' semaphores, and the command.
     event_ready : ``In(1)``
         There is room for another raise.
     starved : ``Out(1)``
         The next row waits for weights.
+    idle : ``Out(1)``
+        No row is left.
     error : ``Out(error_layout)``
     """
     def __init__(self, *, config: CoreConfig):
         self.config = config
         super().__init__({
-            "command": In(RECORD_BITS),
-            "start": In(1),
-            "done": Out(1),
+            "command": In(stream.Signature(RECORD_BITS)),
             "halt": In(1),
             "loaded": In(1),
             "act": Out(ReadPort(addr_bits=exact_log2(config.memory.act_rows),
@@ -198,8 +207,11 @@ class ActivationSequencer(wiring.Component):
             "acc_row": Out(range(config.memory.acc_rows)),
             "overwrite": Out(1),
             "event": Out(2),
+            "number": Out(data.ArrayLayout(5, 2)),
+            "index": Out(INDEX_BITS),
             "event_ready": In(1),
             "starved": Out(1),
+            "idle": Out(1),
             "error": Out(error_layout),
         })
 
@@ -207,46 +219,68 @@ class ActivationSequencer(wiring.Component):
         m = Module()
         memory = self.config.memory
         loops = self.config.control.execute_loops
-        record = Record(COMMANDS[Opcode.EXECUTE], self.command)
-        m.submodules.walker = walker = AffineWalker(loops=loops, streams=(ROW_BITS, ROW_BITS))
+        record = Record(COMMANDS[Opcode.EXECUTE], self.command.payload)
+        kept = data.StructLayout({
+            "act_base": ROW_BITS, "act_ring": 4, "acc_base": ROW_BITS, "acc_ring": 4,
+            "outside": 1, "k_last": 8, "accumulate": 1, "raises": 2,
+            "level": data.ArrayLayout(4, 2), "number": data.ArrayLayout(5, 2),
+            "index": INDEX_BITS})
+        m.submodules.walker = walker = CommandWalker(
+            loops=loops, streams=(ROW_BITS, ROW_BITS), kept=kept, waits=False)
+        command, now, row = walker.command.payload, walker.kept, walker.o.payload
+        raises, number, level = record.slots("raise")
         for i in range(loops):
             m.d.comb += [
-                walker.count[i].eq(record["counts", i]),
-                walker.jump0[i].eq(record["act_jumps", i]),
-                walker.jump1[i].eq(record["acc_jumps", i]),
+                command.walk.count[i].eq(record["counts", i]),
+                command.walk.jump0[i].eq(record["act_jumps", i]),
+                command.walk.jump1[i].eq(record["acc_jumps", i]),
             ]
-        row = walker.o.payload
-        raises, _, _ = record.slots("raise")
+        m.d.comb += [
+            walker.command.valid.eq(self.command.valid),
+            self.command.ready.eq(walker.command.ready),
+            command.walk.base0.eq(record["act_base"]),
+            command.walk.base1.eq(record["acc_base"]),
+            command.kept.act_base.eq(record["act_base"]),
+            command.kept.act_ring.eq(record["ring", 0]),
+            command.kept.acc_base.eq(record["acc_base"]),
+            command.kept.acc_ring.eq(record["ring", 2]),
+            command.kept.outside.eq(record["act_base"][ROW_BITS:].any()),
+            command.kept.k_last.eq(record["k_last"]),
+            command.kept.accumulate.eq(record["accumulate"]),
+            command.kept.raises.eq(raises),
+            command.kept.level.eq(level),
+            command.kept.number.eq(number),
+            command.kept.index.eq(record.index),
+        ]
+
         act_row = Signal(ROW_BITS)
         acc_row = Signal(ROW_BITS)
         tile_start = Signal()
         allowed = Signal()
         m.d.comb += [
-            walker.start.eq(self.start),
-            walker.base0.eq(record["act_base"]),
-            walker.base1.eq(record["acc_base"]),
-            act_row.eq(ring_row(row.address.s0, record["act_base"], record["ring", 0])),
-            acc_row.eq(ring_row(row.address.s1, record["acc_base"], record["ring", 2])),
+            act_row.eq(ring_row(row.address.s0, now.act_base, now.act_ring)),
+            acc_row.eq(ring_row(row.address.s1, now.acc_base, now.acc_ring)),
             allowed.eq(((act_row >> exact_log2(memory.act_rows)) == 0)
-                       & ((acc_row >> exact_log2(memory.acc_rows)) == 0)
-                       & (record["act_base"][ROW_BITS:] == 0)),
+                       & ((acc_row >> exact_log2(memory.acc_rows)) == 0) & ~now.outside),
             tile_start.eq(row.first[0] & row.first[1]),
-            self.event.eq(Cat(raises[slot] & at_level(row.last, record[f"level{slot}"], loops)
+            self.event.eq(Cat(now.raises[slot] & at_level(row.last, now.level[slot], loops)
                               for slot in range(2))),
+            self.number.eq(now.number),
+            self.index.eq(now.index),
             self.issue.eq(walker.o.valid & (~tile_start | self.loaded) & allowed & ~self.halt
                           & (self.event_ready | ~self.event.any())),
             walker.o.ready.eq(self.issue),
             self.swap.eq(self.issue & tile_start),
-            self.lanes.eq(Mux(row.last[2], record["k_last"], self.config.array.rows)),
-            self.done.eq(self.issue & row.last.all()),
+            self.lanes.eq(Mux(row.last[2], now.k_last, self.config.array.rows)),
             self.act.valid.eq(self.issue),
             self.act.addr.eq(act_row),
             self.acc_row.eq(acc_row),
-            self.overwrite.eq(row.first[2:loops - 1].all() & ~record["accumulate"]),
+            self.overwrite.eq(row.first[2:loops - 1].all() & ~now.accumulate),
             self.starved.eq(walker.o.valid & tile_start & ~self.loaded),
+            self.idle.eq(walker.idle),
             self.error.valid.eq(walker.o.valid & ~allowed),
             self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
-            self.error.index.eq(record.index),
+            self.error.index.eq(now.index),
         ]
         return m
 
@@ -254,13 +288,16 @@ class ActivationSequencer(wiring.Component):
 class ExecuteEngine(wiring.Component):
     """Runs execute commands: two sequencers, the array, and the way to the accumulator.
 
-    A command is handed to both sequencers as soon as each is free, so that weights of the next
-    command load while the rows of this one stream.
+    Each sequencer goes from one command to the next as soon as it comes to its end, so that weights
+    of the next command load while the rows of this one stream.
+
+    Timing: commands follow each other as the tiles of one do: max(m, R) cycles from one tile's
+    first row to the next tile's.
 
     Members
     -------
     command : ``In(stream of commands)``
-        Accepted when both sequencers have taken it.
+        Accepted when the weights have come to it, and the rows to the one before.
     halt : ``In(1)``
         Stop.
     act, wgt : ``Out(ReadPort)``
@@ -276,7 +313,7 @@ class ExecuteEngine(wiring.Component):
     busy, blocked, waiting, idle : ``Out(1)``
         A row was read this cycle; the next tile waits for a semaphore; the same and nothing else
         moves; nothing is inside.
-    waiting_index : ``Out``
+    waiting_index : ``Out(INDEX_BITS)``
         The command that waits.
     error : ``Out(error_layout)``
     """
@@ -297,7 +334,6 @@ class ExecuteEngine(wiring.Component):
             "acc_first": Out(1),
             "acc_sums": Out(self.array.signature.members["sums"].shape),
             "acc_written": In(1),
-            "waiting_index": Out(INDEX_BITS),
             **engine_ports(),
         })
 
@@ -306,55 +342,32 @@ class ExecuteEngine(wiring.Component):
         m.submodules.array = array = self.array
         m.submodules.weights = weights = WeightSequencer(config=self.config)
         m.submodules.rows = rows = ActivationSequencer(config=self.config)
-        m.submodules.raiser = raiser = Raiser()
         # From issue to the accumulator's address, and on until the row is written.
         to_acc = Scratchpad.READ_LATENCY + array.latency - Accumulator.AHEAD
         to_written = to_acc + 3
-        pair = data.StructLayout({"event": 2, "number": data.ArrayLayout(5, 2),
-                                  "index": INDEX_BITS})
-        m.submodules.events = events = ShortQueue(
-            shape=pair, depth=to_written // self.config.array.rows + 3)
+        m.submodules.raiser = raiser = Raiser(depth=to_written // self.config.array.rows + 4)
         wiring.connect(m, weights.wait, wiring.flipped(self.wait))
         wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
         m.d.comb += self.raise_index.eq(raiser.raise_index)
         wiring.connect(m, weights.wgt, wiring.flipped(self.wgt))
         wiring.connect(m, rows.act, wiring.flipped(self.act))
 
-        # Hand the command to each sequencer when it is free.
-        taken = []
-        for sequencer, name in ((weights, "weights"), (rows, "rows")):
-            record = Signal(RECORD_BITS, name=f"{name}_command", reset_less=True)
-            active = Signal(name=f"{name}_active")
-            start  = Signal(name=f"{name}_start")
-            was_taken = Signal(name=f"{name}_taken")
-            take   = Signal(name=f"{name}_take")
-            m.d.comb += [
-                take.eq(self.command.valid & ~was_taken & (~active | sequencer.done)
-                        & ~self.halt),
-                sequencer.command.eq(record),
-                sequencer.start.eq(start),
-                sequencer.halt.eq(self.halt),
-            ]
-            m.d.sync += [
-                start.eq(take),
-                active.eq(take | (active & ~sequencer.done)),
-                was_taken.eq((was_taken | take) & ~self.command.ready),
-            ]
-            with m.If(take):
-                m.d.sync += record.eq(self.command.payload)
-            taken.append((was_taken | take, active, record))
-        (weights_has, weights_active, weights_record), (rows_has, rows_active, rows_record) = taken
-        m.d.comb += self.command.ready.eq(weights_has & rows_has)
-        rows_fields = Record(COMMANDS[Opcode.EXECUTE], rows_record)
-
+        # One command waits before the rows, so that the weights can be those of the next but one.
+        m.submodules.fork = fork = Fork(shape=RECORD_BITS, ways=2)
+        m.submodules.held = held = ShortQueue(shape=RECORD_BITS, depth=1)
+        wiring.connect(m, wiring.flipped(self.command), fork.i)
+        wiring.connect(m, fork.o[0], weights.command)
+        wiring.connect(m, fork.o[1], held.i)
+        wiring.connect(m, held.o, rows.command)
         m.d.comb += [
+            weights.halt.eq(self.halt),
+            rows.halt.eq(self.halt),
             weights.swap.eq(rows.swap),
             rows.loaded.eq(weights.loaded),
-            rows.event_ready.eq(events.i.ready),
-            events.i.valid.eq(rows.issue & rows.event.any()),
-            events.i.payload.event.eq(rows.event),
-            events.i.payload.number.eq(rows_fields.slots("raise")[1]),
-            events.i.payload.index.eq(rows_fields.index),
+            rows.event_ready.eq(raiser.ready),
+            raiser.event.eq(Mux(rows.issue, rows.event, 0)),
+            raiser.number.eq(rows.number),
+            raiser.index.eq(rows.index),
         ]
 
         # Into the array, and beside it to the accumulator.
@@ -382,7 +395,7 @@ class ExecuteEngine(wiring.Component):
         ]
         tag = data.StructLayout({"row": exact_log2(self.config.memory.acc_rows), "overwrite": 1})
         place = Signal(tag)
-        valid, event = rows.issue, events.i.valid
+        valid, event = rows.issue, raiser.event.any()
         m.d.comb += [place.row.eq(rows.acc_row), place.overwrite.eq(rows.overwrite)]
         for stage in range(to_written):
             next_event = Signal(name=f"event{stage}")
@@ -397,28 +410,19 @@ class ExecuteEngine(wiring.Component):
             self.acc_valid.eq(valid),
             self.acc_row.eq(place.row),
             self.acc_first.eq(place.overwrite),
+            raiser.due.eq(event),
         ]
 
-        # Raises that are due leave in order.
-        due = Signal(bits_for(events.depth))
-        release = Signal()
-        m.d.comb += [
-            release.eq((due != 0) & raiser.ready),
-            events.o.ready.eq(release),
-            raiser.event.eq(Mux(release, events.o.payload.event, 0)),
-            raiser.number.eq(events.o.payload.number),
-            raiser.index.eq(events.o.payload.index),
-        ]
-        m.d.sync += due.eq(due + event - release)
         under_way = Signal(bits_for(to_written + 2))
         m.d.sync += under_way.eq(under_way + rows.issue - self.acc_written)
-        still = (under_way == 0) & ~events.o.valid & ~raiser.pending
+        still = (under_way == 0) & ~raiser.pending
+        no_rows = rows.idle & ~held.o.valid
         m.d.comb += [
             self.busy.eq(rows.issue),
             self.blocked.eq(weights.waiting),
-            self.waiting.eq(weights.waiting & (~rows_active | rows.starved) & still),
-            self.waiting_index.eq(Record(COMMANDS[Opcode.EXECUTE], weights_record).index),
-            self.idle.eq(~self.command.valid & ~weights_active & ~rows_active & still),
+            self.waiting.eq(weights.waiting & (no_rows | rows.starved) & still),
+            self.waiting_index.eq(weights.waiting_index),
+            self.idle.eq(~self.command.valid & weights.idle & no_rows & still),
             self.error.eq(Mux(weights.error.valid, weights.error, rows.error)),
         ]
         return m

@@ -1,12 +1,12 @@
-"""First-in first-out buffers, in block RAM and in registers."""
+"""First-in first-out buffers, in block RAM and in registers, and the fork of a stream."""
 
-from amaranth.hdl import Module, Mux, Shape, ShapeLike, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Shape, ShapeLike, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .ram import Ram
 
-__all__ = ["Fifo", "ShortQueue"]
+__all__ = ["Fifo", "Fork", "ShortQueue"]
 
 
 class Fifo(wiring.Component):
@@ -129,4 +129,46 @@ class ShortQueue(wiring.Component):
             if i + 1 < self.depth:
                 with m.Elif(read):
                     m.d.sync += entry.eq(entries[i + 1])
+        return m
+
+
+class Fork(wiring.Component):
+    """Hands every item of a stream to several takers, each when it is ready.
+
+    Timing: nothing is stored; an item stays at ``i`` until the last of the takers has it.
+
+    Parameters
+    ----------
+    shape : shape-like
+        What an item is.
+    ways : int
+        Number of takers.
+
+    Members
+    -------
+    i : ``In(stream.Signature(shape))``
+        Items come in.
+    o : ``Out(stream.Signature(shape))`` array
+        Each taker's own.
+    """
+    def __init__(self, *, shape: ShapeLike, ways: int):
+        self.shape = shape
+        self.ways = ways
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)).array(ways),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        had = Signal(self.ways)  # the takers that have the item
+        has = had | Cat(port.ready for port in self.o)
+        m.d.comb += self.i.ready.eq(has.all())
+        for port, flag in zip(self.o, had, strict=True):
+            m.d.comb += [
+                port.valid.eq(self.i.valid & ~flag),
+                Value.cast(port.payload).eq(Value.cast(self.i.payload)),
+            ]
+        with m.If(self.i.valid):
+            m.d.sync += had.eq(Mux(self.i.ready, 0, has))
         return m

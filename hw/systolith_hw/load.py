@@ -10,11 +10,19 @@ from .bursts import BurstSplitter, burst_layout
 from .cells import place
 from .config import CoreConfig
 from .fifo import Fifo, ShortQueue
-from .isa import COMMANDS, ErrorCode, LoadMode, Opcode
-from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports
+from .isa import ErrorCode, Opcode
+from .record import RECORD_BITS, engine_ports
 from .scratchpad import WritePort
 from .semaphore import Raiser
-from .transfer import ROW_BITS, RunWalker, lane_bits, pad_shapes, ring_row, rotate_bytes
+from .transfer import (
+    RunStepper,
+    RunWalker,
+    lane_bits,
+    pad_shapes,
+    place_layout,
+    rotate_bytes,
+    settings_layout,
+)
 
 __all__ = ["LoadEngine"]
 
@@ -23,15 +31,16 @@ class LoadEngine(wiring.Component):
     """Walks a command's runs, asks the bus for their words and writes them into scratchpad rows.
 
     The front (addresses) runs ahead of the back (data) by as many words as the bus may have under
-    way, also into the next command. The back writes as many bytes per cycle as come from one bus
-    word and go to one row.
+    way, also into the next commands. The back writes as many bytes per cycle as come from one bus
+    word and go to one row, without a gap between runs and commands.
 
-    Timing: the first burst is offered five cycles after the command came.
+    Timing: the first burst is offered three cycles after the command came; bytes stand in the
+    scratchpad three cycles after their word was taken.
 
     Members
     -------
     command : ``In(stream of commands)``
-        Accepted when its last run has been walked.
+        Accepted when its first run is next.
     window_bytes : ``In(32)``
         Size of the window.
     halt : ``In(1)``
@@ -47,13 +56,12 @@ class LoadEngine(wiring.Component):
     raise_index : ``Out(INDEX_BITS)``
         The command that raises.
     busy, blocked, waiting, idle : ``Out(1)``
-        Bytes were written this cycle; the next waits for a
-        semaphore; the same and nothing else moves; nothing is
-        inside.
+        Bytes were written this cycle; the next wait for a semaphore; the same and nothing else
+        moves; nothing is inside.
+    waiting_index : ``Out(INDEX_BITS)``
+        The command that waits.
     error : ``Out(error_layout)``
     """
-    RUNS = 32  # runs between front and back
-
     def __init__(self, *, config: CoreConfig):
         self.config = config
         ports = {memory.name.lower(): Out(WritePort(addr_bits=exact_log2(rows),
@@ -74,154 +82,90 @@ class LoadEngine(wiring.Component):
         bus_bytes = self.config.bus.data_bytes
         offset_bits = exact_log2(bus_bytes)
         lane_width = lane_bits(self.config)
-        record = Record(COMMANDS[Opcode.LOAD], self.command.payload)
-        settings = data.StructLayout({
-            "row_bytes": lane_width, "run_bytes": 16, "row_step": ROW_BITS, "memory": 2, "fill": 8,
-            "filling": 1, "ring": 4, "base": ROW_BITS, "number": data.ArrayLayout(5, 2),
-            "index": INDEX_BITS})
-        run_layout = data.StructLayout({
-            "row": ROW_BITS, "lane": lane_width, "offset": offset_bits, "event": 2, "last": 1})
         m.submodules.walker = walker = RunWalker(config=self.config, opcode=Opcode.LOAD)
         m.submodules.splitter = splitter = BurstSplitter(
             data_bytes=bus_bytes, max_burst=self.config.bus.max_burst)
-        m.submodules.runs = runs = Fifo(shape=run_layout, depth=self.RUNS)
-        m.submodules.settings = queue = ShortQueue(shape=settings, depth=2)
+        m.submodules.runs = runs = Fifo(
+            shape=place_layout(self.config), depth=self.config.bus.read_words)
+        m.submodules.settings = settings = ShortQueue(
+            shape=settings_layout, depth=self.config.control.queue_depth)
+        m.submodules.stepper = stepper = RunStepper(config=self.config)
         m.submodules.raiser = raiser = Raiser()
+        wiring.connect(m, wiring.flipped(self.command), walker.command)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
         m.d.comb += self.raise_index.eq(raiser.raise_index)
         wiring.connect(m, splitter.burst, wiring.flipped(self.bursts))
 
-        # Front: every run goes to the splitter and, with its place in the scratchpad, to the back.
-        walking = Signal()
+        # Front: every run goes to the splitter and, with its place in the scratchpad, to the back;
+        # the settings of its command go before a command's first.
         run = walker.run.payload
-        filling = record["mode"] == LoadMode.FILL
-        pitches = Array([0] * 4)
-        for memory, (_, _, pitch) in pad_shapes(self.config).items():
-            pitches[memory] = (record["pad_base"] >> exact_log2(pitch))[:ROW_BITS]
+        filling = walker.settings.filling
+        go = walker.run.valid & walker.run.ready
         m.d.comb += [
-            walker.command.eq(self.command.payload),
             walker.window_bytes.eq(self.window_bytes),
-            walker.start.eq(self.command.valid & ~walking & queue.i.ready & ~self.halt),
-            queue.i.valid.eq(walker.start),
-            queue.i.payload.row_bytes.eq(record["row_bytes"]),
-            queue.i.payload.run_bytes.eq(record["run_bytes"]),
-            queue.i.payload.row_step.eq(record["row_step"]),
-            queue.i.payload.memory.eq(record["memory"]),
-            queue.i.payload.fill.eq(record["fill"]),
-            queue.i.payload.filling.eq(filling),
-            queue.i.payload.ring.eq(record["ring", 0]),
-            queue.i.payload.base.eq(pitches[record["memory"][:2]]),
-            queue.i.payload.number.eq(record.slots("raise")[1]),
-            queue.i.payload.index.eq(record.index),
-            walker.run.ready.eq(runs.i.ready & (splitter.run.ready | filling) & ~self.halt),
-            runs.i.valid.eq(walker.run.valid & walker.run.ready),
+            walker.run.ready.eq(runs.i.ready & (splitter.run.ready | filling)
+                                & (settings.i.ready | ~run.first) & ~self.halt),
+            settings.i.valid.eq(go & run.first),
+            settings.i.payload.eq(walker.settings),
+            runs.i.valid.eq(go),
             runs.i.payload.row.eq(run.row),
             runs.i.payload.lane.eq(run.lane),
             runs.i.payload.offset.eq(run.address[:offset_bits]),
             runs.i.payload.event.eq(run.event),
-            runs.i.payload.last.eq(run.last),
-            splitter.run.valid.eq(walker.run.valid & walker.run.ready & ~filling),
+            runs.i.payload.first.eq(run.first),
+            splitter.run.valid.eq(go & ~filling),
             splitter.run.payload.address.eq(run.address),
-            splitter.run.payload.bytes.eq(record["run_bytes"]),
-            self.command.ready.eq(walker.walked),
+            splitter.run.payload.bytes.eq(walker.settings.run_bytes),
         ]
-        with m.If(walker.start):
-            m.d.sync += walking.eq(1)
-        with m.Elif(walker.walked):
-            m.d.sync += walking.eq(0)
 
-        # Back: through the rows of a run, at most to the end of the bus word each cycle.
-        now    = queue.o.payload
-        inside = Signal()
-        row    = Signal(ROW_BITS, reset_less=True)
-        first_lane = Signal(lane_width, reset_less=True)
-        lane   = Signal(lane_width, reset_less=True)
-        offset = Signal(offset_bits, reset_less=True)
-        row_left = Signal(lane_width, reset_less=True)  # bytes still to come in this row
-        rest   = Signal(16, reset_less=True)           # bytes of the run in later rows
-        event  = Signal(2, reset_less=True)
-        last   = Signal(reset_less=True)
-        word_left = Signal(offset_bits + 1)
-        count  = Signal(lane_width)
-        row_end, word_end, run_end = Signal(), Signal(), Signal()
-        step, accept = Signal(), Signal()
-        next_row = Signal(lane_width)
+        # Back: through the rows of a run.
+        piece, now = stepper.piece.payload, stepper.now
+        step = Signal()
+        wiring.connect(m, runs.o, stepper.run)  # settings come sooner than runs
         m.d.comb += [
-            word_left.eq(bus_bytes - offset),
-            count.eq(Mux(now.filling | (row_left <= word_left), row_left, word_left)),
-            row_end.eq(now.filling | (row_left <= word_left)),
-            run_end.eq(row_end & (rest == 0)),
-            word_end.eq(~now.filling & (run_end | (word_left <= row_left))),
-            self.words.ready.eq(step & word_end),
-            accept.eq(runs.o.valid & queue.o.valid & (~inside | (step & run_end & ~last))),
-            runs.o.ready.eq(accept),
-            queue.o.ready.eq(step & run_end & last),
-            next_row.eq(Mux(rest < now.row_bytes, rest, now.row_bytes)),
+            stepper.settings.eq(settings.o.payload),
+            stepper.piece.ready.eq(step),
+            settings.o.ready.eq(runs.o.valid & runs.o.ready & runs.o.payload.first),
+            self.words.ready.eq(step & piece.word_end),
         ]
-        with m.If(step):
-            m.d.sync += [
-                offset.eq(offset + count),
-                lane.eq(lane + count),
-                row_left.eq(row_left - count),
-            ]
-            with m.If(row_end):
-                m.d.sync += [
-                    row.eq(row + now.row_step),
-                    lane.eq(first_lane),
-                    row_left.eq(next_row),
-                    rest.eq(rest - next_row),
-                ]
-            with m.If(run_end):
-                m.d.sync += inside.eq(0)
-        with m.If(accept):
-            first_row = Mux(now.run_bytes < now.row_bytes, now.run_bytes, now.row_bytes)
-            m.d.sync += [
-                inside.eq(1),
-                row.eq(runs.o.payload.row),
-                first_lane.eq(runs.o.payload.lane),
-                lane.eq(runs.o.payload.lane),
-                offset.eq(runs.o.payload.offset),
-                row_left.eq(first_row),
-                rest.eq(now.run_bytes - first_row),
-                event.eq(runs.o.payload.event),
-                last.eq(runs.o.payload.last),
-            ]
 
         # First stage: bytes turned to their lanes. Second stage: enables, and the write.
+        row_bits = exact_log2(max(rows for rows, _, _ in pad_shapes(self.config).values()))
         turn_layout = data.StructLayout({
-            "data": self.config.bus.data_bits, "row": ROW_BITS, "lane": lane_width,
-            "end": lane_width, "memory": 2, "event": 2, "number": data.ArrayLayout(5, 2),
-            "index": INDEX_BITS})
+            "data": self.config.bus.data_bits, "row": row_bits, "lane": lane_width,
+            "end": lane_width, "memory": 2, "event": 1})
         turned = Signal(turn_layout, reset_less=True)
         turned_valid = Signal()
         turn_free = Signal()
         write_free = Signal()
-        wrapped = ring_row(row, now.base, now.ring)
         source = Mux(now.filling, now.fill.replicate(bus_bytes), self.words.payload.data)
         bad_word = Signal()
         bad_row = Signal()
         m.d.comb += [
             turn_free.eq(~turned_valid | write_free),
-            bad_word.eq(inside & ~now.filling & self.words.valid & self.words.payload.error),
-            step.eq(inside & turn_free & ~bad_word & ~bad_row & ~self.halt
-                    & (now.filling | self.words.valid)),
+            bad_word.eq(stepper.piece.valid & ~now.filling & self.words.valid
+                        & self.words.payload.error),
+            step.eq(stepper.piece.valid & turn_free & ~bad_word & ~bad_row & ~self.halt
+                    & (now.filling | self.words.valid) & (raiser.ready | ~piece.event.any())),
             self.busy.eq(step),
+            raiser.event.eq(Mux(step, piece.event, 0)),
+            raiser.number.eq(now.number),
+            raiser.index.eq(now.index),
         ]
         for memory, (rows, _, _) in pad_shapes(self.config).items():
-            with m.If(inside & (now.memory == memory) & (wrapped[exact_log2(rows):] != 0)):
+            with m.If(stepper.piece.valid & (now.memory == memory)
+                      & (piece.row[exact_log2(rows):] != 0)):
                 m.d.comb += bad_row.eq(1)
         with m.If(turn_free):
             m.d.sync += [
                 turned_valid.eq(step),
-                turned.data.eq(rotate_bytes(source, (lane - offset)[:offset_bits])),
-                turned.row.eq(wrapped),
-                turned.lane.eq(lane),
-                turned.end.eq(lane + count),
+                turned.data.eq(rotate_bytes(source, (piece.lane - piece.offset)[:offset_bits])),
+                turned.row.eq(piece.row),
+                turned.lane.eq(piece.lane),
+                turned.end.eq(piece.lane + piece.count),
                 turned.memory.eq(now.memory),
-                turned.event.eq(Mux(run_end, event, 0)),
-                turned.number.eq(now.number),
-                turned.index.eq(now.index),
+                turned.event.eq(piece.event.any()),
             ]
         write_valid = Signal()
         write = Signal(turn_layout, reset_less=True)
@@ -236,18 +180,15 @@ class LoadEngine(wiring.Component):
             place(m, platform, f"spread_{memory.name.lower()}", spread)
             m.d.comb += [
                 spread.i.eq(write.data),
-                port.valid.eq(write_valid & (write.memory == memory)
-                              & (raiser.ready | ~write.event.any())),
+                port.valid.eq(write_valid & (write.memory == memory)),
                 port.addr.eq(write.row[:exact_log2(rows)]),
                 port.data.eq(spread.o),
                 port.mask.eq(mask),
             ]
         m.d.comb += [
-            granted.eq(write_valid & ready[write.memory] & (raiser.ready | ~write.event.any())),
+            granted.eq(write_valid & ready[write.memory]),
             write_free.eq(~write_valid | granted),
-            raiser.event.eq(Mux(granted, write.event, 0)),
-            raiser.number.eq(write.number),
-            raiser.index.eq(write.index),
+            raiser.due.eq(granted & write.event),
         ]
         with m.If(write_free):
             m.d.sync += [
@@ -256,12 +197,13 @@ class LoadEngine(wiring.Component):
                 mask.eq(Cat((turned.lane <= i) & (i < turned.end) for i in range(mask_bits))),
             ]
 
+        still = (runs.empty & ~stepper.piece.valid & ~turned_valid & ~write_valid
+                 & ~raiser.pending)
         m.d.comb += [
             self.blocked.eq(walker.waiting),
-            self.waiting.eq(walker.waiting & runs.empty & ~inside & ~turned_valid & ~write_valid
-                            & ~raiser.pending),
-            self.idle.eq(~self.command.valid & ~queue.o.valid & ~turned_valid & ~write_valid
-                         & ~raiser.pending),
+            self.waiting.eq(walker.waiting & still),
+            self.waiting_index.eq(walker.settings.index),
+            self.idle.eq(~self.command.valid & walker.idle & still),
             self.error.eq(walker.error),
         ]
         with m.If(bad_word | bad_row):

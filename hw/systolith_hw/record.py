@@ -23,6 +23,7 @@ def engine_ports() -> dict[str, wiring.Member]:
         "busy": Out(1),
         "blocked": Out(1),
         "waiting": Out(1),
+        "waiting_index": Out(INDEX_BITS),
         "idle": Out(1),
         "error": Out(error_layout),
     }

@@ -20,9 +20,8 @@ class Requantiser(wiring.Component):
         sum   = value * multiplier + nudge
         round = (sum >> S) + (bit S - 1 of sum if e > 0 else 0)
 
-    Timing: one result per cycle; ``result`` belongs to all the inputs of ``LATENCY`` cycles
-    before, zero point and limits among them, so that commands may follow each other at once. Lanes
-    fed from the same zero point and limits share what delays these.
+    Timing: one result per cycle; ``result`` belongs to the value, multiplier and shift of
+    ``LATENCY`` cycles before, and to the zero point and limits ``PLACE`` cycles after these.
 
     Members
     -------
@@ -44,6 +43,7 @@ class Requantiser(wiring.Component):
     .. [1] gemmlowp, ``fixedpoint/fixedpoint.h``; TFLite, ``kernels/internal/common.h``.
     """
     LATENCY = 11  # cycles
+    PLACE = 8     # cycles from a value to its zero point and limits
     MIN_SHIFT, MAX_SHIFT = -31, 7
 
     def __init__(self):
@@ -110,13 +110,12 @@ class Requantiser(wiring.Component):
         right_8   = delay("right", 1, right_1, 7)
 
         # 9: the last bit shifted out rounds, and the zero point.
-        zero_8   = delay("zero_point", signed(8), self.zero_point, 8)
         placed_9 = reg("placed_9", signed(10),
-                       (rounded_8 >> 1) + zero_8 + Mux(right_8, rounded_8[0], 0))
+                       (rounded_8 >> 1) + self.zero_point + Mux(right_8, rounded_8[0], 0))
 
         # 10, 11: compare, then select.
-        low_9    = delay("clamp_low", signed(8), self.clamp_low, 9)
-        high_9   = delay("clamp_high", signed(8), self.clamp_high, 9)
+        low_9    = reg("low_9", signed(8), self.clamp_low)
+        high_9   = reg("high_9", signed(8), self.clamp_high)
         below_10 = reg("below_10", 1, placed_9 < low_9)
         above_10 = reg("above_10", 1, placed_9 > high_9)
         low_10   = reg("low_10", signed(8), low_9)

@@ -1,6 +1,6 @@
 """Counting semaphores between the engines, and each engine's gate to them."""
 
-from amaranth.hdl import Array, Const, Module, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,10 +8,14 @@ from .fifo import ShortQueue
 from .isa import ONCE
 from .record import INDEX_BITS
 
-__all__ = ["Gate", "Raiser", "Semaphores", "at_level"]
+__all__ = ["Gate", "Raiser", "Semaphores", "at_level", "gate_layout"]
 
 NUMBER_BITS = 5
 VALUE_BITS = 4
+
+# A command's waits: which slots, their semaphores and their loop levels.
+gate_layout = data.StructLayout({
+    "valid": 2, "number": data.ArrayLayout(NUMBER_BITS, 2), "level": data.ArrayLayout(4, 2)})
 
 
 def at_level(flags, level, loops: int):
@@ -96,14 +100,17 @@ class Gate(wiring.Component):
     """Takes an engine's semaphores ahead of time, so that an open gate costs no cycle.
 
     Each of a command's two slots waits at the start of every iteration of its loop level. The
-    gate asks for the next iteration's semaphore as soon as the present one has begun.
+    gate asks for the next iteration's semaphore as soon as the present one has begun; behind the
+    last iterations of a command, for those of the next command, never before: tokens must be
+    taken in the order of the program.
+
+    Timing: a token that is there opens the gate two cycles after it was asked for, which is when
+    the waits came or the element before that needed a token of this slot was issued.
 
     Members
     -------
-    start : ``In(1)``
-        A command begins; ``valid``, ``number`` and ``level`` are its two slots' and stay.
-    valid, number, level : ``In``
-        The command's waits.
+    waits : ``In(stream of gate_layout)``
+        The waits of each command, in order; those without any, too.
     first, last : ``In(loops)``
         Where the element about to be issued stands in the loops.
     pass_ : ``In(1)``
@@ -116,10 +123,7 @@ class Gate(wiring.Component):
     def __init__(self, *, loops: int):
         self.loops = loops
         super().__init__({
-            "start": In(1),
-            "valid": In(2),
-            "number": In(data.ArrayLayout(NUMBER_BITS, 2)),
-            "level": In(data.ArrayLayout(4, 2)),
+            "waits": In(stream.Signature(gate_layout)),
             "first": In(loops),
             "last": In(loops),
             "pass_": In(1),
@@ -129,49 +133,62 @@ class Gate(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        now  = Signal(gate_layout, reset_less=True)
+        ahead = Signal()  # these are for a command that has not begun
         have = Signal(2)
         want = Signal(2)
         turn = Signal()
+        slot_asked = Signal()
         needs = Signal(2)
+        begins = self.first.all()  # a command's first element
+        take = self.waits.valid & self.waits.ready
         outer_last = [Const(1, 1)]
         for i in reversed(range(self.loops)):
             outer_last.insert(0, outer_last[0] & self.last[i])
         for slot in range(2):
-            level = self.level[slot]
+            level = now.level[slot]
             final = Array([outer_last[min(i, self.loops)] for i in range(ONCE + 1)])[level]
-            m.d.comb += needs[slot].eq(self.valid[slot] & at_level(self.first, level, self.loops))
-            with m.If(self.start):
-                m.d.sync += [have[slot].eq(0), want[slot].eq(self.valid[slot])]
+            m.d.comb += needs[slot].eq(now.valid[slot] & (begins | ~ahead)
+                                       & at_level(self.first, level, self.loops))
+            with m.If(take):
+                m.d.sync += want[slot].eq(self.waits.payload.valid[slot])
             with m.Elif(self.pass_ & needs[slot]):
                 m.d.sync += [have[slot].eq(0), want[slot].eq(~final)]
-            with m.Elif(self.wait.valid & self.wait.ready & (turn == slot)):
+            with m.Elif(self.wait.valid & self.wait.ready & (slot_asked == slot)):
                 m.d.sync += [have[slot].eq(1), want[slot].eq(0)]
+        with m.If(take):
+            m.d.sync += [now.eq(self.waits.payload), ahead.eq(1)]
+        with m.Elif(self.pass_ & begins):
+            m.d.sync += ahead.eq(0)
         m.d.comb += [
-            self.open.eq((~needs | have).all()),
-            self.wait.valid.eq(want.bit_select(turn, 1)),
-            self.wait.payload.eq(self.number[turn]),
+            self.waits.ready.eq(~ahead & ~have.any() & ~want.any()),
+            self.open.eq((~needs | have).all() & (ahead | ~begins)),
+            # Take turns: the wait of an outer loop's next iteration must not hold up the inner one.
+            slot_asked.eq(Mux(want.all(), turn, want[1])),
+            self.wait.valid.eq(want.any()),
+            self.wait.payload.eq(now.number[slot_asked]),
         ]
-        # Take turns: the wait of an outer loop's next iteration must not hold up the inner one.
-        with m.If(~self.wait.valid | ~self.wait.ready):
-            m.d.sync += turn.eq(~turn)
+        m.d.sync += turn.eq(~turn)
         return m
 
 
 class Raiser(wiring.Component):
-    """Collects an engine's raises until the semaphores take them.
+    """Keeps an engine's raises until what they announce has happened and the semaphores take them.
+
+    Timing: a raise reaches its semaphore the cycle after it was announced and due, or later.
 
     Members
     -------
     event : ``In(2)``
-        Raise slot 0, slot 1.
+        Raise slot 0, slot 1, is announced.
     number, index : ``In``
         Their semaphores and the command's position, given with the event.
     ready : ``Out(1)``
         An event is accepted this cycle.
+    due : ``In(1)``
+        The first event that was not due has happened; not before it is announced.
     pending : ``Out(1)``
         A raise has yet to reach its semaphore.
-    leave : ``Out(1)``
-        An event's last raise reaches its semaphore.
     raise_ : ``Out(stream of number)``
         To a port of ``Semaphores``.
     raise_index : ``Out(INDEX_BITS)``
@@ -189,8 +206,8 @@ class Raiser(wiring.Component):
             "number": In(data.ArrayLayout(NUMBER_BITS, 2)),
             "index": In(INDEX_BITS),
             "ready": Out(1),
+            "due": In(1),
             "pending": Out(1),
-            "leave": Out(1),
             "raise_": Out(stream.Signature(NUMBER_BITS)),
             "raise_index": Out(INDEX_BITS),
         })
@@ -201,6 +218,7 @@ class Raiser(wiring.Component):
                                   "index": INDEX_BITS})
         m.submodules.pairs = pairs = ShortQueue(shape=pair, depth=self.depth)
         head = pairs.o.payload
+        owed = Signal(range(self.depth + 1))  # pairs that are due
         slot = Signal()  # which of the head's raises goes next
         second = Signal()  # the head's slot 0 is done
         taken = Signal()
@@ -213,12 +231,12 @@ class Raiser(wiring.Component):
             self.ready.eq(pairs.i.ready),
             self.pending.eq(pairs.o.valid),
             slot.eq(second | ~head.event[0]),
-            self.raise_.valid.eq(pairs.o.valid),
+            self.raise_.valid.eq(owed != 0),
             self.raise_.payload.eq(head.number[slot]),
             taken.eq(self.raise_.valid & self.raise_.ready),
             pairs.o.ready.eq(taken & (slot | ~head.event[1])),
-            self.leave.eq(pairs.o.ready),
         ]
+        m.d.sync += owed.eq(owed + self.due - pairs.o.ready)
         with m.If(taken):
             m.d.sync += second.eq(~pairs.o.ready)
         return m

@@ -10,11 +10,11 @@ from .bursts import BurstSplitter, burst_layout
 from .choose import choose
 from .config import CoreConfig
 from .fifo import Fifo
-from .isa import COMMANDS, ErrorCode, Opcode
-from .record import RECORD_BITS, Record, engine_ports
+from .isa import ErrorCode, Opcode
+from .record import RECORD_BITS, engine_ports
 from .scratchpad import ReadPort, Scratchpad
 from .semaphore import Raiser
-from .transfer import ROW_BITS, RunWalker, lane_bits, ring_row, rotate_bytes
+from .transfer import RunStepper, RunWalker, lane_bits, rotate_bytes
 
 __all__ = ["StoreEngine"]
 
@@ -22,15 +22,16 @@ __all__ = ["StoreEngine"]
 class StoreEngine(wiring.Component):
     """Walks a command's runs, reads their rows and packs them into bus words.
 
-    As many bytes per cycle as come from one row and go to one bus word. A raise happens when
-    memory has answered the last burst of the iteration.
+    As many bytes per cycle as come from one row and go to one bus word, without a gap between runs
+    and commands. A raise happens when memory has answered the last burst of the iteration.
 
-    Timing: the first word leaves about ten cycles after the command came.
+    Timing: the first row is read three cycles after the command came; a word is offered seven
+    cycles after its last row was read.
 
     Members
     -------
     command : ``In(stream of commands)``
-        Accepted when its last run has been read.
+        Accepted when its first run is next.
     window_bytes : ``In(32)``
         Size of the window.
     halt : ``In(1)``
@@ -46,8 +47,10 @@ class StoreEngine(wiring.Component):
     raise_index : ``Out(INDEX_BITS)``
         The command that raises.
     busy, blocked, waiting, idle : ``Out(1)``
-        Bytes were read this cycle; the next waits for a
-        semaphore; the same and nothing else moves; nothing is inside.
+        Bytes were read this cycle; the next wait for a semaphore; the same and nothing else moves;
+        nothing is inside.
+    waiting_index : ``Out(INDEX_BITS)``
+        The command that waits.
     error : ``Out(error_layout)``
     """
     WORDS = 32  # bus words between scratchpad and bus
@@ -76,119 +79,64 @@ class StoreEngine(wiring.Component):
         offset_bits = exact_log2(bus_bytes)
         lane_width = lane_bits(self.config)
         word_layout = self.words.payload.shape()
-        record = Record(COMMANDS[Opcode.STORE], self.command.payload)
         m.submodules.walker = walker = RunWalker(config=self.config, opcode=Opcode.STORE)
         m.submodules.splitter = splitter = BurstSplitter(
             data_bytes=bus_bytes, max_burst=self.config.bus.max_burst)
+        # A row that is wider than a bus word is read one word's worth at a time.
+        m.submodules.stepper = stepper = RunStepper(
+            config=self.config, chunk_bytes=bus_bytes if pad_bytes > bus_bytes else None)
         m.submodules.words = words = Fifo(shape=word_layout, depth=self.WORDS)
         m.submodules.raiser = raiser = Raiser()
+        wiring.connect(m, wiring.flipped(self.command), walker.command)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
         m.d.comb += self.raise_index.eq(raiser.raise_index)
         wiring.connect(m, words.o, wiring.flipped(self.words))
 
-        # Every run goes to the splitter, for its addresses, and to the reader of rows.
-        walking = Signal()
-        walked = Signal()
-        tag    = Signal(write_tag, reset_less=True)
-        run    = walker.run.payload
-        accept = Signal()  # the reader can begin a run
+        # Every run goes to the splitter, for its addresses, and to the stepper, for its rows.
+        tag = Signal(write_tag, reset_less=True)
+        run = walker.run.payload
+        go = walker.run.valid & walker.run.ready
         m.d.comb += [
-            walker.command.eq(self.command.payload),
             walker.window_bytes.eq(self.window_bytes),
-            walker.start.eq(self.command.valid & ~walking & ~walked & ~self.halt),
-            walker.run.ready.eq(accept & splitter.run.ready & ~self.halt),
-            splitter.run.valid.eq(walker.run.valid & walker.run.ready),
+            walker.run.ready.eq(stepper.run.ready & splitter.run.ready & ~self.halt),
+            stepper.run.valid.eq(go),
+            stepper.run.payload.row.eq(run.row),
+            stepper.run.payload.lane.eq(run.lane),
+            stepper.run.payload.offset.eq(run.address[:offset_bits]),
+            stepper.run.payload.first.eq(run.first),
+            stepper.settings.eq(walker.settings),
+            splitter.run.valid.eq(go),
             splitter.run.payload.address.eq(run.address),
-            splitter.run.payload.bytes.eq(record["run_bytes"]),
+            splitter.run.payload.bytes.eq(walker.settings.run_bytes),
             self.bursts.valid.eq(splitter.burst.valid),
             splitter.burst.ready.eq(self.bursts.ready),
             self.bursts.payload.burst.eq(splitter.burst.payload),
             self.bursts.payload.tag.eq(tag),
             self.bursts.payload.tag.event.eq(Mux(splitter.burst.payload.last, tag.event, 0)),
         ]
-        begin = walker.run.valid & walker.run.ready
-        with m.If(walker.start):
-            m.d.sync += walking.eq(1)
-        with m.Elif(walker.walked):
-            m.d.sync += [walking.eq(0), walked.eq(1)]
-        with m.If(begin):
+        with m.If(go):
             m.d.sync += [
                 tag.event.eq(run.event),
-                tag.number.eq(record.slots("raise")[1]),
-                tag.index.eq(record.index),
-            ]
-
-        # Through the rows of the run, at most to the end of the bus word each cycle.
-        inside = Signal()
-        row    = Signal(ROW_BITS, reset_less=True)
-        first_lane = Signal(lane_width, reset_less=True)
-        lane   = Signal(lane_width, reset_less=True)
-        offset = Signal(offset_bits, reset_less=True)
-        row_left = Signal(lane_width, reset_less=True)
-        rest   = Signal(16, reset_less=True)
-        word_left = Signal(lane_width)
-        count  = Signal(lane_width)
-        row_end, word_end, run_end = Signal(), Signal(), Signal()
-        step   = Signal()
-        next_row = Signal(lane_width)
-        to_word_end = bus_bytes - offset
-        if pad_bytes > bus_bytes:  # one bus word's worth of a row at a time
-            to_chunk_end = bus_bytes - lane[:offset_bits]
-            to_word_end = Mux(to_chunk_end < to_word_end, to_chunk_end, to_word_end)
-        m.d.comb += [
-            word_left.eq(to_word_end),
-            row_end.eq(row_left <= word_left),
-            count.eq(Mux(row_end, row_left, word_left)),
-            run_end.eq(row_end & (rest == 0)),
-            word_end.eq(run_end | (offset + count == bus_bytes)),
-            next_row.eq(Mux(rest < record["row_bytes"], rest, record["row_bytes"])),
-            accept.eq(~inside | (step & run_end)),
-            self.command.ready.eq(walked & (~inside | (step & run_end))),
-        ]
-        with m.If(self.command.ready):
-            m.d.sync += walked.eq(0)
-        with m.If(step):
-            m.d.sync += [
-                offset.eq(offset + count),
-                lane.eq(lane + count),
-                row_left.eq(row_left - count),
-            ]
-            with m.If(row_end):
-                m.d.sync += [
-                    row.eq(row + record["row_step"]),
-                    lane.eq(first_lane),
-                    row_left.eq(next_row),
-                    rest.eq(rest - next_row),
-                ]
-            with m.If(run_end):
-                m.d.sync += inside.eq(0)
-        with m.If(begin):
-            first_row = Mux(record["run_bytes"] < record["row_bytes"],
-                            record["run_bytes"], record["row_bytes"])
-            m.d.sync += [
-                inside.eq(1),
-                row.eq(run.row),
-                first_lane.eq(run.lane),
-                lane.eq(run.lane),
-                offset.eq(run.address[:offset_bits]),
-                row_left.eq(first_row),
-                rest.eq(record["run_bytes"] - first_row),
+                tag.number.eq(walker.settings.number),
+                tag.index.eq(walker.settings.index),
             ]
 
         # The read, with room for its word reserved.
+        piece = stepper.piece.payload
+        step  = Signal()
         space = Signal(range(self.WORDS + 1), init=self.WORDS)
-        base_row = (record["pad_base"] >> exact_log2(pad_bytes))[:ROW_BITS]
-        wrapped = ring_row(row, base_row, record["ring", 0])
         bad_row = Signal()
         m.d.comb += [
-            bad_row.eq(inside & (wrapped[exact_log2(self.config.memory.act_rows):] != 0)),
-            self.act.valid.eq(inside & ~bad_row & (space != 0) & ~self.halt),
-            self.act.addr.eq(wrapped),
+            bad_row.eq(stepper.piece.valid
+                       & (piece.row[exact_log2(self.config.memory.act_rows):] != 0)),
+            self.act.valid.eq(stepper.piece.valid & ~bad_row & (space != 0) & ~self.halt),
+            self.act.addr.eq(piece.row),
             step.eq(self.act.valid & self.act.ready),
+            stepper.piece.ready.eq(step),
             self.busy.eq(step),
         ]
-        m.d.sync += space.eq(space - (step & word_end) + (words.o.valid & words.o.ready))
+        m.d.sync += space.eq(space - (step & piece.word_end) + (words.o.valid & words.o.ready))
 
         # The row comes: turn its bytes to their places in the word, and collect the word.
         place = data.StructLayout({
@@ -196,8 +144,9 @@ class StoreEngine(wiring.Component):
         moving = Signal(place)
         valid = Signal()
         m.d.comb += [
-            moving.lane.eq(lane), moving.offset.eq(offset), moving.end.eq(offset + count),
-            moving.word_end.eq(word_end), valid.eq(step),
+            moving.lane.eq(piece.lane), moving.offset.eq(piece.offset),
+            moving.end.eq(piece.offset + piece.count), moving.word_end.eq(piece.word_end),
+            valid.eq(step),
         ]
         under_way = valid
         for stage in range(Scratchpad.READ_LATENCY):
@@ -238,22 +187,24 @@ class StoreEngine(wiring.Component):
         m.d.comb += [
             self.done.ready.eq(raiser.ready | ~tag_done.event.any() | self.halt),
             raiser.event.eq(Mux(self.done.valid & ~self.halt, tag_done.event, 0)),
+            raiser.due.eq(self.done.valid & self.done.ready & tag_done.event.any() & ~self.halt),
             raiser.number.eq(tag_done.number),
             raiser.index.eq(tag_done.index),
         ]
-        still = (~inside & ~under_way & ~word_valid & words.empty & splitter.idle
+        still = (~stepper.piece.valid & ~under_way & ~word_valid & words.empty & splitter.idle
                  & (bursts_out == 0) & ~raiser.pending)
         m.d.comb += [
             self.blocked.eq(walker.waiting),
             self.waiting.eq(walker.waiting & still),
-            self.idle.eq(~self.command.valid & still),
+            self.waiting_index.eq(walker.settings.index),
+            self.idle.eq(~self.command.valid & walker.idle & still),
             self.error.eq(walker.error),
         ]
         with m.If(bad_row):
             m.d.comb += [
                 self.error.valid.eq(1),
                 self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
-                self.error.index.eq(record.index),
+                self.error.index.eq(stepper.now.index),
             ]
         with m.If(self.done.valid & self.done.payload.error):
             m.d.comb += [

@@ -45,18 +45,19 @@ def expected(walk):
     return elements
 
 
-def configure(ctx, dut, walk):
-    for loop, count in enumerate(walk["counts"]):
-        ctx.set(dut.count[loop], count)
+def offered(walk):
+    """The walk as the component takes it."""
+    fields = {"count": walk["counts"]}
     for i, bits in enumerate(WIDTHS):
-        ctx.set(getattr(dut, f"base{i}"), walk["bases"][i])
-        jumps = jumps_of(walk["counts"], walk["strides"][i])
-        for loop, jump in enumerate(jumps):
-            ctx.set(getattr(dut, f"jump{i}")[loop], jump % (1 << bits))
+        fields[f"base{i}"] = walk["bases"][i]
+        fields[f"jump{i}"] = [jump % (1 << bits)
+                              for jump in jumps_of(walk["counts"], walk["strides"][i])]
+    return fields
 
 
-def run(dut, walks, rng, stall):
-    """Walk them one after the other; elements and the cycle each was taken in."""
+def run(dut, walks, rng, stall, pause=0.0):
+    """Walk them one after the other; elements and the cycle each was taken in, and the cycles in
+    which walks were taken."""
     taken = []
     starts = []
 
@@ -64,46 +65,55 @@ def run(dut, walks, rng, stall):
         pending = list(walks)
         total = sum(len(expected(walk)) for walk in walks)
         cycle = 0
+        begun = False
         while len(taken) < total:
-            start = bool(pending) and ctx.get(dut.idle)
-            ctx.set(dut.start, start)
-            if start:
-                starts.append(cycle)
-                configure(ctx, dut, pending.pop(0))
+            offer = bool(pending) and rng.random() >= pause
+            ctx.set(dut.walk.valid, offer)
+            if offer:
+                ctx.set(dut.walk.payload, offered(pending[0]))
             ready = rng.random() >= stall
             ctx.set(dut.o.ready, ready)
-            *_, valid, element = await ctx.tick().sample(dut.o.valid, dut.o.payload)
+            *_, accepted, valid, element, begin, idle = await ctx.tick().sample(
+                dut.walk.ready, dut.o.valid, dut.o.payload, dut.begin, dut.idle)
+            if offer and accepted:
+                starts.append(cycle)
+                pending.pop(0)
             if valid and ready:
                 taken.append((cycle, plain(element)))
+            if begun:
+                assert plain(element)["first"] == (1 << dut.loops) - 1
+            begun = begin
+            assert not (idle and valid)
             cycle += 1
-        ctx.set(dut.start, 0)
+        ctx.set(dut.walk.valid, 0)
         for _ in range(4):
-            *_, valid = await ctx.tick().sample(dut.o.valid)
-            assert not valid
+            *_, valid, idle = await ctx.tick().sample(dut.o.valid, dut.idle)
+            assert idle and not valid
 
-    simulate(dut, bench, cycles=20 * sum(len(expected(walk)) + 5 for walk in walks))
+    simulate(dut, bench, cycles=40 * sum(len(expected(walk)) + 5 for walk in walks))
     return taken, starts
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.5])
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @pytest.mark.parametrize("loops", [1, 2, 3, 4, 5, 6])
-def test_walks_the_formula_through_restarts_and_stalls(loops, stall):
-    rng = random.Random(f"{loops} {stall}")
+def test_walks_the_formula_through_restarts_and_stalls(loops, stall, pause):
+    rng = random.Random(f"{loops} {stall} {pause}")
     dut = AffineWalker(loops=loops, streams=WIDTHS)
     walks = [random_walk(rng, loops) for _ in range(8)]
     walks += [{**random_walk(rng, loops), "counts": [1] * loops} for _ in range(3)]
-    taken, _ = run(dut, walks, rng, stall)
+    taken, _ = run(dut, walks, rng, stall, pause)
     assert [element for _, element in taken] == [e for walk in walks for e in expected(walk)]
 
 
-def test_gives_an_element_every_cycle_from_the_second_after_start():
+def test_gives_an_element_every_cycle_from_one_walk_to_the_next():
     rng = random.Random(0)
     dut = AffineWalker(loops=3, streams=WIDTHS)
-    walks = [{**random_walk(rng, 3), "counts": counts} for counts in ([3, 1, 4], [1, 2, 2])]
+    walks = [{**random_walk(rng, 3), "counts": counts}
+             for counts in ([3, 1, 4], [1, 2, 2], [1, 1, 1], [1, 1, 1], [2, 1, 1])]
     taken, starts = run(dut, walks, rng, 0)
-    cycles = [cycle for cycle, _ in taken]
-    assert cycles == [starts[0] + 2 + i for i in range(12)] + [starts[1] + 2 + i for i in range(4)]
-    assert starts[1] == starts[0] + 13, "idle comes back as the last element moves to the output"
+    assert [cycle for cycle, _ in taken] == list(range(starts[0] + 2, starts[0] + 22))
+    assert starts == [0, 12, 16, 17, 18], "a walk is taken as the one before leaves the counters"
 
 
 def test_a_count_of_65535_does_not_end_early():
@@ -112,11 +122,11 @@ def test_a_count_of_65535_does_not_end_early():
     elements = []
 
     async def bench(ctx):
-        configure(ctx, dut, walk)
+        ctx.set(dut.walk.payload, offered(walk))
         ctx.set(dut.o.ready, 1)
-        ctx.set(dut.start, 1)
+        ctx.set(dut.walk.valid, 1)
         await ctx.tick()
-        ctx.set(dut.start, 0)
+        ctx.set(dut.walk.valid, 0)
         for _ in range(300):
             *_, valid, element = await ctx.tick().sample(dut.o.valid, dut.o.payload)
             if valid:
@@ -133,12 +143,11 @@ def test_walks_without_address_streams():
     flags = []
 
     async def bench(ctx):
-        ctx.set(dut.count[0], 2)
-        ctx.set(dut.count[1], 3)
+        ctx.set(dut.walk.payload, {"count": [2, 3]})
         ctx.set(dut.o.ready, 1)
-        ctx.set(dut.start, 1)
+        ctx.set(dut.walk.valid, 1)
         await ctx.tick()
-        ctx.set(dut.start, 0)
+        ctx.set(dut.walk.valid, 0)
         for _ in range(10):
             *_, valid, first, last = await ctx.tick().sample(
                 dut.o.valid, dut.o.payload.first, dut.o.payload.last)

@@ -189,7 +189,7 @@ def test_a_full_queue_holds_up_the_program_but_not_the_other_engines():
     depth = tb.config.control.queue_depth
 
     async def bench(ctx):
-        records = [encode(Opcode.LOAD)] * (depth + 2) + [encode(Opcode.STORE)]
+        records = [encode(Opcode.LOAD)] * (depth + 1) + [encode(Opcode.STORE)]
         words = deque(int.from_bytes(record[i:i + 8], "little") for record in records
                       for i in range(0, 64, 8))
         ctx.set(tb.dut.commands, len(records))
@@ -202,8 +202,8 @@ def test_a_full_queue_holds_up_the_program_but_not_the_other_engines():
             ctx.set(tb.dut.words.valid, bool(words))
             ctx.set(tb.dut.command[0].ready, cycle == 120)
             if cycle == 110:
-                # One at the engine, the queue full, the next one held back.
-                assert ctx.get(tb.dut.index) == depth + 1 and ctx.get(tb.dut.blocked)
+                # The queue full, one of it at the engine; the next one held back.
+                assert ctx.get(tb.dut.index) == depth and ctx.get(tb.dut.blocked)
                 assert not ctx.get(tb.dut.command[3].valid)
             if words and ctx.get(tb.dut.words.ready):
                 words.popleft()

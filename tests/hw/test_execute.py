@@ -199,12 +199,22 @@ def test_a_tile_costs_exactly_the_larger_of_its_rows_and_the_arrays(rows, cols, 
         assert tb.issued[i * m:(i + 1) * m] == list(range(first, first + m))
 
 
-def test_the_next_commands_weights_load_while_rows_stream():
+def test_the_next_commands_first_row_follows_the_last_row():
     tb = TB(config_of(4, 4), seed=0)
     tb.run([tb.tiles(m, k_tiles=2) for m in (12, 12, 9, 14)])
     tb.check()
-    gaps = [gap for gap in np.diff(tb.issued) if gap > 1]
-    assert len(gaps) == 3 and max(gaps) <= 5, "only handing over the command takes cycles"
+    assert np.diff(tb.issued).tolist() == [1] * (len(tb.issued) - 1)
+
+
+@pytest.mark.parametrize("waits", [0, 1, 3])
+def test_commands_of_one_tile_follow_each_other_as_tiles_do(waits):
+    tb = TB(config_of(4, 4), seed=0)
+    sizes = (1, 1, 4, 6, 1, 1, 5, 2)
+    tb.run([tb.tiles(m, wait0_valid=waits & 1, wait0=3, level0=ONCE, wait1_valid=waits >> 1,
+                     wait1=4, level1=2) for m in sizes])
+    tb.check()
+    firsts = [tb.issued[sum(sizes[:i])] for i in range(len(sizes))]
+    assert np.diff(firsts).tolist() == [max(m, 4) for m in sizes[:-1]]
 
 
 def test_raises_when_the_iterations_sums_stand_in_the_accumulator():

@@ -4,7 +4,7 @@ import random
 from collections import deque
 
 import pytest
-from systolith_hw.fifo import Fifo, ShortQueue
+from systolith_hw.fifo import Fifo, Fork, ShortQueue
 
 from .simulate import simulate
 
@@ -104,3 +104,34 @@ def test_explains_what_depth_must_be(kind, depth, rule):
     with pytest.raises(ValueError) as info:
         kind(shape=8, depth=depth)
     assert str(info.value) == f"depth must be {rule}, not {depth}"
+
+
+@pytest.mark.parametrize("ways", [1, 2, 3])
+@pytest.mark.parametrize("speed", [0.3, 1.0])
+def test_a_fork_gives_every_item_to_every_taker_once(ways, speed):
+    rng = random.Random(f"{ways} {speed}")
+    dut = Fork(shape=9, ways=ways)
+    items = [rng.randrange(1 << 9) for _ in range(100)]
+    found = [[] for _ in range(ways)]
+    cycles = 0
+
+    async def bench(ctx):
+        nonlocal cycles
+        position = 0
+        while position < len(items):
+            ctx.set(dut.i.valid, 1)
+            ctx.set(dut.i.payload, items[position])
+            for i, port in enumerate(dut.o):
+                ready = rng.random() < speed
+                ctx.set(port.ready, ready)
+                if ready and ctx.get(port.valid):
+                    assert ctx.get(port.payload) == items[position]
+                    found[i].append(ctx.get(port.payload))
+            *_, accepted = await ctx.tick().sample(dut.i.ready)
+            position += accepted
+            assert all(len(one) >= position for one in found), "an item stays until all have it"
+            cycles += 1
+
+    simulate(dut, bench)
+    assert found == [items] * ways
+    assert speed < 1 or cycles == len(items)

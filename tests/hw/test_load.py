@@ -118,8 +118,7 @@ def test_rows_as_wide_as_words_move_a_word_every_cycle():
         "run_bytes": 64, "row_bytes": 4, "counts": [2], "memory_jumps": [64],
         "pad_jumps": [64]})] * 3)
     first = tb.busy.index(1)
-    command = [1] * 32  # no gap between its runs, and a cycle to the next command
-    assert tb.busy[first:first + 98] == [*command, 0, *command, 0, *command]
+    assert tb.busy[first:first + 96] == [1] * 96, "no gap between runs, nor between commands"
 
 
 @pytest.mark.parametrize("values, code", [
@@ -148,7 +147,7 @@ def test_halt_stops_it():
         ctx.set(tb.dut.command.valid, 1)
         ctx.set(tb.dut.bursts.ready, 1)
         for _ in range(20):
-            assert not ctx.get(tb.dut.bursts.valid) and not ctx.get(tb.dut.command.ready)
+            assert not ctx.get(tb.dut.bursts.valid)
             await ctx.tick()
 
     simulate(tb.dut, bench)

@@ -34,13 +34,15 @@ def reference(value, multiplier, shift, zero_point, low, high):
 def check_all(cases):
     """Sends a case each cycle, other values all around, and compares each with the reference."""
     dut = Requantiser()
-    members = ("value", "multiplier", "shift", "zero_point", "clamp_low", "clamp_high")
+    members = {"value": 0, "multiplier": 0, "shift": 0, "zero_point": dut.PLACE,
+               "clamp_low": dut.PLACE, "clamp_high": dut.PLACE}  # cycles after the value
     results = []
 
     async def bench(ctx):
-        for case in cases + [cases[0]] * dut.LATENCY:
-            for member, number in zip(members, case, strict=True):
-                ctx.set(getattr(dut, member), number)
+        for cycle in range(len(cases) + dut.LATENCY):
+            for position, (member, later) in enumerate(members.items()):
+                number = min(max(cycle - later, 0), len(cases) - 1)
+                ctx.set(getattr(dut, member), cases[number][position])
             *_, result = await ctx.tick().sample(dut.result)
             results.append(result)
 

@@ -121,76 +121,79 @@ GATE_CASES = [
     ([3, 2, 2], (0, 1), (1, 1)), ([3, 2, 2], (0, 0), (1, 1)), ([3, 2, 2], (1, 2), (1, 1)),
     ([3, 2, 2], (ONCE, 0), (1, 1)), ([3, 2, 2], (2, ONCE), (0, 1)), ([1, 1, 1], (0, 2), (1, 1)),
     ([4], (0, ONCE), (1, 0)), ([2, 1, 3], (1, 1), (1, 1)), ([2, 3], (0, 0), (0, 0)),
-    ([1, 5, 1], (0, 1), (1, 1)),
+    ([1, 5, 1], (0, 1), (1, 1)), ([1], (ONCE, 0), (1, 1)), ([1], (0, 0), (0, 0)),
+    ([3], (0, 0), (0, 1)),
 ]
 
 
-@pytest.mark.parametrize("counts, levels, used", GATE_CASES)
+@pytest.mark.parametrize("loops", [1, 3])
 @pytest.mark.parametrize("speed", [0.15, 0.6, 1.0])
-def test_a_gate_takes_one_token_for_each_iteration_before_it_begins(counts, levels, used, speed):
-    rng = random.Random(f"{counts} {levels} {used} {speed}")
-    dut = Gate(loops=len(counts))
-    numbers = (3, 9)
-    total = [prod(counts[min(level, len(counts)):]) * use
+def test_a_gate_takes_one_token_for_each_iteration_before_it_begins(loops, speed):
+    rng = random.Random(f"{loops} {speed}")
+    dut = Gate(loops=loops)
+    # Every slot of every command has a semaphore of its own: (counts, levels, used, numbers).
+    commands = [(counts, levels, used, (2 * i, 2 * i + 1)) for i, (counts, levels, used) in
+                enumerate(rng.choices([case for case in GATE_CASES if len(case[0]) == loops],
+                                      k=16))]
+    elements = [(number, *element) for number, (counts, *_) in enumerate(commands)
+                for element in elements_of(counts)]
+    total = [prod(counts[min(level, loops):]) * use for counts, levels, used, _ in commands
              for level, use in zip(levels, used, strict=True)]
-    commands = 3
-    elements = list(elements_of(counts))
+    grants, begun = [0] * len(total), [0] * len(total)
 
     async def bench(ctx):
-        for slot in range(2):
-            ctx.set(dut.number[slot], numbers[slot])
-            ctx.set(dut.level[slot], levels[slot])
-        ctx.set(dut.valid, used[0] | used[1] << 1)
-        for _ in range(commands):
-            ctx.set(dut.start, 1)
-            ctx.set(dut.pass_, 0)
-            ctx.set(dut.wait.ready, 0)
-            await ctx.tick()
-            ctx.set(dut.start, 0)
-            grants, begun = [0, 0], [0, 0]
-            position = 0
-            idle = 0
-            while idle < 6:  # after the last element, no more tokens may be taken
-                if position < len(elements):
-                    index, first, last = elements[position]
-                    ctx.set(dut.first, first)
-                    ctx.set(dut.last, last)
-                else:
-                    idle += 1
-                wants = position < len(elements) and rng.random() < 0.9
-                passes = wants and ctx.get(dut.open)
-                ctx.set(dut.pass_, passes)
-                ctx.set(dut.wait.ready, rng.random() < speed)
-                *_, valid, ready, number = await ctx.tick().sample(
-                    dut.wait.valid, dut.wait.ready, dut.wait.payload)
-                if passes:
-                    for slot in range(2):
-                        begun[slot] += used[slot] and begins(index, levels[slot])
-                        assert grants[slot] >= begun[slot], "no iteration without its token"
-                    position += 1
-                if valid and ready:
-                    grants[numbers.index(number)] += 1
+        offered = position = idle = 0
+        while idle < 6:  # after the last element, no more tokens may be taken
+            _, levels, used, numbers = commands[min(offered, len(commands) - 1)]
+            # A command comes at the latest when its first element is there.
+            offers = offered < len(commands) and (rng.random() < 0.5 or position == len(elements)
+                                                  or elements[position][0] == offered)
+            ctx.set(dut.waits.valid, offers)
+            ctx.set(dut.waits.payload, {"valid": used[0] | used[1] << 1, "number": numbers,
+                                        "level": levels})
+            wants = position < len(elements) and rng.random() < 0.9
+            if position < len(elements):
+                command, index, first, last = elements[position]
+                ctx.set(dut.first, first)
+                ctx.set(dut.last, last)
+            else:
+                idle += 1
+            passes = wants and ctx.get(dut.open)
+            ctx.set(dut.pass_, passes)
+            ctx.set(dut.wait.ready, rng.random() < speed)
+            *_, valid, ready, number, accepted = await ctx.tick().sample(
+                dut.wait.valid, dut.wait.ready, dut.wait.payload, dut.waits.ready)
+            offered += offers and accepted
+            if passes:
                 for slot in range(2):
-                    assert grants[slot] <= begun[slot] + 1, "at most one token ahead"
-            assert grants == begun == total
+                    place = 2 * command + slot
+                    begun[place] += commands[command][2][slot] and begins(
+                        index, commands[command][1][slot])
+                    assert grants[place] >= begun[place], "no iteration without its token"
+                position += 1
+            if valid and ready:
+                own = 2 * (number // 2)
+                assert grants[:own] == total[:own], "tokens come in the order of the commands"
+                grants[number] += 1
+            assert all(a <= b + 1 for a, b in zip(grants, begun, strict=True)), (
+                "at most one token ahead")
 
     simulate(dut, bench)
+    assert grants == begun == total
 
 
-def test_an_open_gate_costs_no_cycle():
+@pytest.mark.parametrize("tokens", [0, 1])
+def test_an_open_gate_costs_no_cycle_from_one_command_to_the_next(tokens):
     dut = Gate(loops=1)
     passed = []
 
     async def bench(ctx):
-        ctx.set(dut.valid, 1)
-        ctx.set(dut.level[0], ONCE)
+        ctx.set(dut.waits.valid, 1)
+        ctx.set(dut.waits.payload, {"valid": tokens, "number": [3, 4], "level": [ONCE, 0]})
         ctx.set(dut.wait.ready, 1)
-        ctx.set(dut.start, 1)
-        await ctx.tick()
-        ctx.set(dut.start, 0)
-        for cycle in range(12):
-            ctx.set(dut.first, not passed)
-            ctx.set(dut.last, 0)
+        for cycle in range(30):
+            ctx.set(dut.first, len(passed) % 5 == 0)  # commands of five elements
+            ctx.set(dut.last, len(passed) % 5 == 4)
             is_open = ctx.get(dut.open)
             ctx.set(dut.pass_, is_open)
             if is_open:
@@ -198,43 +201,42 @@ def test_an_open_gate_costs_no_cycle():
             await ctx.tick()
 
     simulate(dut, bench)
-    assert passed == list(range(passed[0], 12)) and passed[0] <= 2
+    assert passed == list(range(passed[0], 30)) and passed[0] == 1 + tokens
 
 
 @pytest.mark.parametrize("depth", [1, 4])
 @pytest.mark.parametrize("pause", [0.0, 0.6])
-def test_a_raiser_passes_on_every_event_in_order(depth, pause):
+def test_a_raiser_passes_on_every_event_in_order_once_it_is_due(depth, pause):
     rng = random.Random(f"{depth} {pause}")
     dut = Raiser(depth=depth)
     events = [(rng.randrange(1, 4), rng.randrange(32), rng.randrange(32), rng.randrange(1 << 20))
               for _ in range(80)]
-    wanted = [(number, index) for event, *numbers, index in events
-              for slot, number in enumerate(numbers) if event >> slot & 1]
+    wanted = [[(number, index) for slot, number in enumerate(numbers) if event >> slot & 1]
+              for event, *numbers, index in events]
     found = []
 
-    async def driver(ctx):
-        for event, first, second, index in events:
-            while rng.random() < 0.5 or not ctx.get(dut.ready):
-                await ctx.tick()
-            ctx.set(dut.event, event)
-            ctx.set(dut.number[0], first)
-            ctx.set(dut.number[1], second)
+    async def bench(ctx):
+        announced = due = 0
+        while len(found) < sum(map(len, wanted)):
+            announces = announced < len(events) and rng.random() < 0.5 and ctx.get(dut.ready)
+            event, first, second, index = events[min(announced, len(events) - 1)]
+            ctx.set(dut.event, event if announces else 0)
+            ctx.set(dut.number, [first, second])
             ctx.set(dut.index, index)
-            await ctx.tick()
-            ctx.set(dut.event, 0)
-
-    async def monitor(ctx):
-        leaves = 0
-        while leaves < len(events):
+            # Perhaps in the cycle in which it is announced.
+            happens = due < announced + announces and rng.random() < 0.4
+            ctx.set(dut.due, happens)
             ready = rng.random() >= pause
             ctx.set(dut.raise_.ready, ready)
-            *_, valid, number, index, leave, pending = await ctx.tick().sample(
-                dut.raise_.valid, dut.raise_.payload, dut.raise_index, dut.leave, dut.pending)
-            assert valid == pending
+            *_, valid, number, index, pending = await ctx.tick().sample(
+                dut.raise_.valid, dut.raise_.payload, dut.raise_index, dut.pending)
+            assert valid == (len(found) < sum(map(len, wanted[:due])))
+            assert pending == (len(found) < sum(map(len, wanted[:announced])))
             if valid and ready:
                 found.append((number, index))
-            leaves += leave
+            announced += announces
+            due += happens
         assert not ctx.get(dut.pending)
 
-    simulate(dut, driver, monitor)
-    assert found == wanted
+    simulate(dut, bench)
+    assert found == [raise_ for raises in wanted for raise_ in raises]

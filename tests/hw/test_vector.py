@@ -189,6 +189,38 @@ def test_requantises_a_group_every_cycle():
     assert tb.results == 16 * 4
 
 
+@pytest.mark.parametrize("wait", [0, 1])
+def test_commands_follow_each_other_without_a_gap(wait):
+    tb = TB(config_of(8, 8, 4), seed=0)
+    rows = (12, 9, 7, 20)
+    tb.run([tb.command(counts=[2, m], source_jumps=[1], result_base=8 * i, result_jumps=[1],
+                       ring=[5, 0, 7], zero_point=20 * i, clamp_low=-10 * i, param_base=i,
+                       wait0_valid=wait, wait0=5, level0=ONCE, raise0_valid=1, raise0=i)
+            for i, m in enumerate(rows)])
+    tb.check()
+    assert np.diff(tb.reads).tolist() == [1] * (2 * sum(rows) - 1)
+
+
+def test_a_third_short_command_waits_until_the_first_has_its_zero_point():
+    tb = TB(config_of(8, 8, 4), seed=0)
+    tb.run([tb.command(counts=[1, 1], result_base=i, zero_point=5 * i, clamp_high=100 - i)
+            for i in range(12)])
+    tb.check()
+    # Two commands in PLACE cycles, one behind them, and one that waits for its turn.
+    assert tb.reads[-1] - tb.reads[0] <= 6 * VectorEngine.PLACE
+
+
+def test_results_of_another_type_wait_until_the_pipeline_is_empty():
+    tb = TB(config_of(4, 8, 4), seed=0)
+    tb.run([tb.command(counts=[2, 3], source_jumps=[1], result_base=12 * i,
+                       result_jumps=[4 if i & 1 else 1], ring=[0, 0, 6], zero_point=3 * i,
+                       **(RAW if i & 1 else {})) for i in range(4)])
+    tb.check()
+    gaps = np.diff(tb.reads)[5::6]
+    assert gaps.tolist() == [VectorEngine.LATENCY + 1, VectorEngine.LATENCY_RAW + 4,
+                             VectorEngine.LATENCY + 1]
+
+
 def test_int32_groups_wider_than_a_row_take_several_cycles():
     tb = TB(config_of(4, 8, 4), seed=0)
     assert tb.config.act_row_bytes == 4

@@ -1,0 +1,109 @@
+"""The walk through one command after the other: addresses, waits, and what else a command says."""
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .affine import AffineWalker
+from .fifo import Fork
+from .semaphore import Gate, gate_layout
+
+__all__ = ["CommandWalker"]
+
+
+class CommandWalker(wiring.Component):
+    """Walks an engine's commands without a gap between them.
+
+    Three parts come to a command one after the other, and each when it is done with the one
+    before: the address generator when its last element has moved on, the gate when it has all
+    tokens, and the output when the first element comes there. Until then a command stays at
+    ``command``; the next one has to be there within the last cycles of a walk to follow without
+    a gap.
+
+    Timing: one element per cycle; the first leaves two cycles after its command came, also with
+    tokens that are there.
+
+    Parameters
+    ----------
+    loops : int
+        Depth of nesting.
+    streams : sequence of int
+        Address width of each stream.
+    kept : data.StructLayout
+        What stays beside a command's elements.
+    waits : bool
+        Whether the walk waits for semaphores.
+
+    Members
+    -------
+    command : ``In(stream.Signature(...))``
+        ``walk`` as ``AffineWalker`` takes it, ``waits`` of ``gate_layout``, and ``kept``.
+    o : ``Out(stream of AffineWalker.element)``
+        The elements, also those that have to wait.
+    kept : ``Out(kept)``
+        Of the command of the element at ``o``.
+    begin : ``Out(1)``
+        A command's first element is at ``o`` from the next cycle on; ``command`` is that command.
+    open : ``Out(1)``
+        The element at ``o`` has its tokens. Not after ``pass_``, if it needed any.
+    pass_ : ``In(1)``
+        It is issued.
+    wait : ``Out(stream of number)``
+        To the semaphores.
+    idle : ``Out(1)``
+        No element is inside.
+    """
+    def __init__(self, *, loops: int, streams: Sequence[int], kept: data.StructLayout,
+                 waits: bool = True):
+        self.loops = loops
+        self.streams = tuple(streams)
+        self.waits = waits
+        self.walker = AffineWalker(loops=loops, streams=self.streams)
+        super().__init__({
+            "command": In(stream.Signature(data.StructLayout({
+                "walk": self.walker.walk_layout, "waits": gate_layout, "kept": kept}))),
+            "o": Out(stream.Signature(self.walker.element)),
+            "kept": Out(kept),
+            "begin": Out(1),
+            "open": Out(1),
+            "pass_": In(1),
+            "wait": Out(stream.Signature(gate_layout["number"].shape.elem_shape)),
+            "idle": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        command = self.command.payload
+        kept = Signal(self.kept.shape(), reset_less=True)
+        m.submodules.walker = walker = self.walker
+        m.submodules.fork = fork = Fork(shape=command.shape(), ways=2 + self.waits)
+        wiring.connect(m, wiring.flipped(self.command), fork.i)
+        wiring.connect(m, walker.o, wiring.flipped(self.o))
+        m.d.comb += [
+            walker.walk.valid.eq(fork.o[0].valid),
+            walker.walk.payload.eq(command.walk),
+            fork.o[0].ready.eq(walker.walk.ready),
+            fork.o[1].ready.eq(walker.begin),
+            self.begin.eq(walker.begin),
+            self.kept.eq(kept),
+            self.idle.eq(walker.idle),
+        ]
+        with m.If(walker.begin):
+            m.d.sync += kept.eq(command.kept)
+        if self.waits:
+            m.submodules.gate = gate = Gate(loops=self.loops)
+            wiring.connect(m, gate.wait, wiring.flipped(self.wait))
+            m.d.comb += [
+                gate.waits.valid.eq(fork.o[2].valid),
+                gate.waits.payload.eq(command.waits),
+                fork.o[2].ready.eq(gate.waits.ready),
+                gate.first.eq(walker.o.payload.first),
+                gate.last.eq(walker.o.payload.last),
+                gate.pass_.eq(self.pass_),
+                self.open.eq(gate.open),
+            ]
+        else:
+            m.d.comb += self.open.eq(1)
+        return m
