@@ -7,6 +7,7 @@ constants below are latencies of the hardware, in cycles; tests compare predicti
 Verilog.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -24,21 +25,17 @@ from systolith_hw.isa import (
 
 __all__ = ["Bus", "decode_program", "predict_cycles"]
 
-START = 5           # from the start bit to the first address of a command
-REPLY = 6           # from a word on the bus to its client, and the address's way out
-DECODE = 4          # from a command's last word in its queue's memory to the engine
-TOKEN = 2           # from a raise to the waiting engine's next step
-LOAD_FRONT = 5      # from a command to its first burst
-LOAD_BACK = 4       # from a word at the load engine to its row and the raise
-RUNS = 32           # runs between addresses and data
-EXECUTE_WEIGHTS = 4     # from a command to its first weight row
-EXECUTE_SWITCH = 3      # from the last activation row of a command to the first of the next
-EXECUTE_SUM = 9         # besides R + C: from an activation row to its sums and the raise
-VECTOR_START = 4
-VECTOR_DRAIN = 16       # from a group's read to its result and the raise
-STORE_START = 5
-STORE_REPLY = 9         # from a row's read to the bus, and from the answer to the raise
-FINISH = 3
+FETCH = 2           # from the last word of a command on the bus to the dispatcher's end with it
+QUEUE = 3           # besides a command's words: from there, or from the command before, to the engine
+WALK = 2            # from a command that comes to an idle engine to its first element
+TOKEN = 3           # from a raise to the element that waits for it
+LOAD = 1            # besides memory's latency: from a run to its first word at the load engine
+LOAD_RAISE = 5      # from a word there to the raise
+EXECUTE_RAISE = 3   # besides the array's latency: from the last activation row to the raise
+VECTOR_RAISE = 14   # from the last group's read to the raise, int8
+VECTOR_RAW_RAISE = 3    # from the last beat of an int32 group to the raise
+STORE_RAISE = 7     # besides memory's latency: from the last row's read to the raise
+FINISH = 3          # from the last raise to done
 
 SLOT_FIELDS = tuple((f"wait{i}_valid", f"wait{i}", f"raise{i}_valid", f"raise{i}", f"level{i}")
                     for i in range(2))
@@ -54,12 +51,9 @@ class Bus:
         Cycles from an address to the first answer.
     words : float
         Words per cycle of each channel.
-    shared : bool
-        Whether reads and writes share one channel.
     """
     latency: int = 32
     words: float = 1.0
-    shared: bool = False
 
 
 class _Semaphore:
@@ -93,7 +87,7 @@ class _Prediction:
         self.ready: list[list[float]] = [[], [], [], []]    # command at the engine's queue
         self.accepted: list[list[float]] = [[], [], [], []]
         self.fetches: list[float] = []
-        self.busy_fetch = 0     # fetches that the loads' words have made way for
+        self.counted = 0    # fetches that the loads' words have made way for
         self.end = 0.0
 
     # Shared by the engines.
@@ -124,24 +118,24 @@ class _Prediction:
         words = COMMAND_BYTES // config.bus.data_bytes
         depth = config.control.queue_depth
         beats = words / self.bus.words
-        asked, arrived, time = float(START), 0.0, 0.0
+        asked, arrived, time = 0.0, 0.0, 0.0
         done: list[float] = []
         for number, (opcode, values) in enumerate(commands):
             if number >= config.control.prefetch:
                 asked = max(asked + 1, done[number - config.control.prefetch] + 1)
             arrived = max(arrived, asked + self.bus.latency) + beats
             self.fetches.append(arrived)
-            time = max(time + words, arrived + REPLY)
+            time = max(time + words, arrived + FETCH)
             if opcode == Opcode.CONTROL:
                 time = yield from self.control(values, time)
             else:
                 engine = opcode - 1
                 accepted, position = self.accepted[engine], len(self.ready[engine])
-                if position > depth:
-                    while len(accepted) < position - depth:
+                if position >= depth:
+                    while len(accepted) <= position - depth:
                         yield
-                    time = max(time, accepted[position - depth - 1] + words + 2 + words)
-                self.ready[engine].append(time + words + DECODE)
+                    time = max(time, accepted[position - depth] + words)
+                self.ready[engine].append(time)
             done.append(time)
         self.end = max(self.end, time)
 
@@ -168,8 +162,8 @@ class _Prediction:
                 yield None
             time = ready[number]
             if number:
-                time = max(time, accepted[number - 1] + words + 3)
-            yield time, values
+                time = max(time, accepted[number - 1])
+            yield time + words + QUEUE, values
 
     def run_cost(self, run: int, row_bytes: int, offset: int) -> tuple[int, int]:
         """Words and row pieces of a run that starts ``offset`` bytes into a word."""
@@ -189,9 +183,10 @@ class _Prediction:
     def load(self, commands: list[dict]) -> Iterator[None]:
         config, bus = self.config, self.bus
         loops, data_bytes = config.control.load_loops, config.bus.data_bytes
-        fetch_words = COMMAND_BYTES // data_bytes
-        latency = bus.latency + REPLY
-        front = data = 0.0
+        fetch_time = COMMAND_BYTES // data_bytes / bus.words
+        gaps: deque[tuple[float, float]] = deque()    # when no word came for loads
+        latency = bus.latency + LOAD
+        front = data = pending = 0.0
         accepted, fetches = self.accepted[0], self.fetches
         costs: dict = {}
         for item in self.commands(0, commands):
@@ -209,9 +204,11 @@ class _Prediction:
             if filling:
                 cost = -(-values["run_bytes"] // values["row_bytes"])
             else:
-                cost = max(words / bus.words, pieces, (latency + 6) / RUNS)
+                cost = max(words / bus.words, pieces)
             duration = inner * cost
-            front = max(front + 1, time + LOAD_FRONT)
+            spare = duration - inner * words / bus.words if not filling else duration
+            accepted.append(max(time + 1, front))
+            front = max(front, time + WALK)
             for number in range(count):
                 for slot in slots:
                     if slot.wait is not None and number % slot.every == 0:
@@ -222,28 +219,33 @@ class _Prediction:
                         semaphore.taken += 1
                 begin = front + (0 if filling else latency)
                 if begin > data:
+                    gaps.append((data, begin))
                     data = begin
-                data += duration
-                while (self.busy_fetch < len(fetches)
-                       and fetches[self.busy_fetch] < data - REPLY):
-                    # Words of commands take the bus from words of data, unless it was idle.
-                    if fetches[self.busy_fetch] > data - duration - REPLY:
-                        data += fetch_words / bus.words
-                    self.busy_fetch += 1
+                # Words of commands that came meanwhile took the bus, where it was not idle.
+                while self.counted < len(fetches) and fetches[self.counted] < data:
+                    stop = fetches[self.counted]
+                    start = stop - fetch_time
+                    while gaps and gaps[0][1] < start:
+                        gaps.popleft()
+                    idle = min(stop, gaps[0][1]) - max(start, gaps[0][0]) if gaps else 0
+                    pending += fetch_time - max(0, idle)
+                    self.counted += 1
+                data += duration + max(0.0, pending - spare)
+                pending = 0.0
                 # Addresses run ahead of the data as far as there is room for words.
                 front = max(front + inner, data - config.bus.read_words / bus.words)
                 for slot in slots:
                     if slot.post is not None and (number + 1) % slot.every == 0:
-                        slot.post.raised.append(data + LOAD_BACK)
-            accepted.append(front)
-            self.end = max(self.end, data + LOAD_BACK)
+                        slot.post.raised.append(data + LOAD_RAISE)
+            self.end = max(self.end, data + LOAD_RAISE)
 
     def execute(self, commands: list[dict]) -> Iterator[None]:
         config = self.config
         height, depth = config.array.rows, config.control.execute_loops
-        to_sum = config.array.rows + config.array.cols + EXECUTE_SUM
+        to_sum = (config.array.rows + -(-config.array.cols // config.array.fanout)
+                  + EXECUTE_RAISE)
         accepted = self.accepted[1]
-        weights = rows_end = swap = 0.0
+        weights = rows_end = rows_begin = swap = 0.0
         for item in self.commands(1, commands):
             if item is None:
                 yield
@@ -253,9 +255,8 @@ class _Prediction:
             rows = counts[0] * counts[1]
             slots, count, tiles = self.slots(values, counts[2:], 2)
             period = max(rows, height)
-            weights = max(weights + EXECUTE_SWITCH - 1, time + EXECUTE_WEIGHTS)
-            rows_end += EXECUTE_SWITCH - 1
-            taken = rows_end
+            accepted.append(max(time + 1, weights, rows_begin))
+            weights = max(weights, time + WALK)
             for number in range(count):
                 begin = max(weights, swap)
                 for slot in slots:
@@ -265,10 +266,10 @@ class _Prediction:
                             yield
                         begin = max(begin, semaphore.raised[semaphore.taken] + TOKEN)
                         semaphore.taken += 1
-                if number == 0:
-                    taken = max(begin, rows_end)
                 weights = begin + height
                 swap = max(rows_end, weights)
+                if number == 0:
+                    rows_begin = swap
                 if tiles > 1:
                     weights = swap + (tiles - 2) * period + height
                     swap += (tiles - 1) * period
@@ -276,7 +277,6 @@ class _Prediction:
                 for slot in slots:
                     if slot.post is not None and (number + 1) % slot.every == 0:
                         slot.post.raised.append(rows_end + to_sum)
-            accepted.append(taken)
             self.end = max(self.end, rows_end + to_sum)
 
     def vector(self, commands: list[dict]) -> Iterator[None]:
@@ -284,15 +284,23 @@ class _Prediction:
         depth, lanes = config.control.vector_loops, config.vector.lanes
         beats = 4 * lanes // min(4 * lanes, config.act_row_bytes)
         accepted = self.accepted[2]
+        end = written = 0.0
+        kind = None
         for item in self.commands(2, commands):
             if item is None:
                 yield
                 continue
             time, values = item
             slots, count, groups = self.slots(values, values["counts"][:depth], 0)
-            if values["result_type"] == ElementType.INT32:
+            raw = values["result_type"] == ElementType.INT32
+            to_result = VECTOR_RAW_RAISE if raw else VECTOR_RAISE
+            if raw:
                 groups *= beats
-            time += VECTOR_START
+            accepted.append(max(time + 1, end))
+            time = max(time + WALK, end)
+            if kind not in (None, raw):
+                time = max(time, written)
+            kind = raw
             for number in range(count):
                 for slot in slots:
                     if slot.wait is not None and number % slot.every == 0:
@@ -304,15 +312,16 @@ class _Prediction:
                 time += groups
                 for slot in slots:
                     if slot.post is not None and (number + 1) % slot.every == 0:
-                        slot.post.raised.append(time + VECTOR_DRAIN)
-            accepted.append(time + VECTOR_DRAIN)
-            self.end = max(self.end, time + VECTOR_DRAIN)
+                        slot.post.raised.append(time + to_result)
+            end, written = time, time + to_result
+            self.end = max(self.end, written)
 
     def store(self, commands: list[dict]) -> Iterator[None]:
         config, bus = self.config, self.bus
         loops, data_bytes = config.control.load_loops, config.bus.data_bytes
         accepted = self.accepted[3]
-        data = 0.0
+        end = 0.0
+        to_reply = bus.latency + STORE_RAISE
         costs: dict = {}
         for item in self.commands(3, commands):
             if item is None:
@@ -324,9 +333,9 @@ class _Prediction:
             if key not in costs:
                 costs[key] = self.run_cost(*key)
             words, pieces = costs[key]
-            cost = max(words / bus.words, pieces,
-                       (bus.latency + 8) / config.bus.write_bursts)
-            time += STORE_START
+            cost = max(words / bus.words, pieces, to_reply / config.bus.write_bursts)
+            accepted.append(max(time + 1, end))
+            time = max(time + WALK, end)
             for number in range(count):
                 for slot in slots:
                     if slot.wait is not None and number % slot.every == 0:
@@ -335,13 +344,12 @@ class _Prediction:
                             yield
                         time = max(time, semaphore.raised[semaphore.taken] + TOKEN)
                         semaphore.taken += 1
-                time = max(time, data) + runs * cost
-                data = time
+                time += runs * cost
                 for slot in slots:
                     if slot.post is not None and (number + 1) % slot.every == 0:
-                        slot.post.raised.append(time + STORE_REPLY + bus.latency)
-            accepted.append(time)
-            self.end = max(self.end, time + STORE_REPLY + bus.latency)
+                        slot.post.raised.append(time + to_reply)
+            end = time
+            self.end = max(self.end, time + to_reply)
 
     def run(self, program: Sequence[tuple[Opcode, dict]]) -> int:
         own = {opcode: [values for kind, values in program if kind == opcode]

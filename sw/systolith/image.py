@@ -188,6 +188,11 @@ class Image:
                    outputs=tuple(Tensor(**t) for t in data["outputs"]))
 
     @property
+    def orientation(self) -> str:
+        """Which operand streams: ``"plain"``, the activations, or ``"swapped"``, the weights."""
+        return "swapped" if self.inputs[0].panel else "plain"
+
+    @property
     def program(self) -> bytes:
         """The commands."""
         return next(s.data for s in self.segments if s.address == self.program_address)

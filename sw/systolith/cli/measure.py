@@ -1,6 +1,7 @@
 """One matrix product, run and compared with what it could have taken at best."""
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from systolith_hw.config import CoreConfig
 
 from ..bound import Bound, product_bound
+from ..cycles import Bus, decode_program, predict_cycles
 from ..device import Device, open_device
 from ..image import Image
 from ..quantise import quantise_multiplier
@@ -124,9 +126,14 @@ class Task:
                         clamp=(-128, 127))
 
 
-def predicted_cycles(image: Image) -> int | None:
-    """Cycles that the compiler expects of ``image``; None where it expects nothing."""
-    return None
+def predicted_cycles(task: Task, image: Image) -> int | None:
+    """Cycles that the compiler expects of ``image``; None where memory has more than latency and
+    bandwidth to it."""
+    if not task.memory_timing.keys() <= {"latency", "bandwidth"}:
+        return None
+    bus = Bus(latency=task.memory_timing.get("latency", Bus.latency),
+              words=float(Fraction(task.memory_timing.get("bandwidth", 1))))
+    return predict_cycles(decode_program(image.program), config=task.config, bus=bus)
 
 
 def measure(task: Task, steps: Steps | None = None, text: str = "") -> dict[str, Any]:
@@ -142,8 +149,8 @@ def measure(task: Task, steps: Steps | None = None, text: str = "") -> dict[str,
     -------
     dict
         Plain numbers and strings, ready for JSON; None for what the device does not count.
-        ``bit_exact`` is the comparison with NumPy, ``predicted_cycles`` and ``orientation`` are
-        there where the image tells. ``bus_share`` is words read a cycle, ``traffic`` the bytes
+        ``bit_exact`` is the comparison with NumPy, ``predicted_cycles`` is there where the memory
+        can be predicted. ``bus_share`` is words read a cycle, ``traffic`` the bytes
         moved over the compulsory ones, ``*_cycles`` of ``lost_cycles`` what was lost to what.
 
     Raises
@@ -155,9 +162,8 @@ def measure(task: Task, steps: Steps | None = None, text: str = "") -> dict[str,
     """
     operands = task.operands()
     image, a = task.compile(operands)
-    predicted = predicted_cycles(image)
     if task.device == "predict":
-        return _report(task, image, {} if predicted is None else {"cycles": predicted}, None)
+        return _report(task, image, {}, None)
     with task.open(memory_for(image)) as device:
         result = (steps or Steps(quiet=True)).run(text, lambda: image.run(device, a)[0],
                                                   cycles_text(device))
@@ -168,12 +174,12 @@ def measure(task: Task, steps: Steps | None = None, text: str = "") -> dict[str,
 def _report(task: Task, image: Image, counters: dict[str, int],
             bit_exact: bool | None) -> dict[str, Any]:
     config, shape, bound = task.config, task.shape, task.bound
-    predicted, orientation = predicted_cycles(image), getattr(image, "orientation", None)
+    predicted = predicted_cycles(task, image)
+    if task.device == "predict" and predicted is not None:
+        counters = {"cycles": predicted}
     rates = speed(config, shape.macs, counters.get("cycles"))
-    report: dict[str, Any] = {"m": shape.m, "n": shape.n, "k": shape.k}
-    if orientation is not None:
-        report["orientation"] = orientation
-    report |= rates
+    report: dict[str, Any] = {"m": shape.m, "n": shape.n, "k": shape.k,
+                              "orientation": image.orientation, **rates}
     if predicted is not None:
         report["predicted_cycles"] = predicted
     report |= {"bound_cycles": bound.cycles, "array_bound_cycles": bound.array,
