@@ -78,9 +78,13 @@ def test_what_documents_tell_users_to_run_runs(tmp_path, monkeypatch):
             else:
                 assert words[0] in ("sudo", "git", "cd", "source", "."), (document.name, line)
     assert ran >= 4
+    picture = ROOT / "docs" / "timeline.svg"
+    assert picture.read_text() == (tmp_path / picture.name).read_text(), (
+        "run the commands of docs/timeline.md")
 
 
-def test_python_and_toml_in_documents_are_right(tmp_path):
+def test_python_and_toml_in_documents_are_right(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     count = 0
     for document in DOCUMENTS:
         for block in blocks(document, "python"):

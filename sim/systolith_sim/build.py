@@ -16,7 +16,7 @@ from .tools import MAKE_VARIABLES, ToolError, environment, require_header, veril
 __all__ = ["build_core", "cache_folder", "cached", "digest", "lint", "run_verilator", "tail"]
 
 HARNESS = Path(__file__).parent / "harness.cpp"
-HEADERS = (Path(__file__).parent / "memory.h",)
+HEADERS = tuple(Path(__file__).parent / name for name in ("memory.h", "observe.h"))
 WAIVERS = Path(__file__).parent / "waivers.vlt"
 
 FAST_FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert")
@@ -108,7 +108,7 @@ def _prune(parent: Path) -> None:
 
 
 def build_core(verilog: str, *, name: str, assertions: bool = False,
-               trace: str = "") -> Path:
+               trace: str = "", observed: tuple[int, int] | None = None) -> Path:
     """Verilate the core ``name`` in ``verilog`` together with its harness.
 
     Parameters
@@ -121,6 +121,9 @@ def build_core(verilog: str, *, name: str, assertions: bool = False,
         Check assertions and start registers at random, at some cost in speed.
     trace : str
         ``fst`` or ``vcd``: able to write such waveforms, at some cost in speed.
+    observed : tuple of int or None
+        Tracks and pulses that the top module's port ``observed`` shows (``ObservedCore``); None:
+        it has no such port.
 
     Returns
     -------
@@ -139,6 +142,10 @@ def build_core(verilog: str, *, name: str, assertions: bool = False,
     if trace == "fst":
         require_header("zlib.h", "zlib1g-dev")
         require_header("lz4.h", "liblz4-dev")
+    defines = ["-fPIC", "-DVL_USER_STOP", "-DVL_USER_FINISH", "-DVL_USER_FATAL"]
+    if observed:
+        defines += [f"-DOBSERVED_TRACKS={observed[0]}", f"-DOBSERVED_PULSES={observed[1]}"]
+    flags = (*flags, "-CFLAGS", " ".join(defines))
     key = digest(verilog, name, *(path.read_bytes() for path in (HARNESS, *HEADERS, WAIVERS)),
                  verilator_version(), " ".join(flags), make)
     with cached("cores", key) as (folder, building):
@@ -152,7 +159,6 @@ def _verilate(verilog: str, name: str, flags: tuple[str, ...], make: str, folder
     arguments = [
         "--cc", "--exe", "--build", "-j", "2", *flags,
         "--prefix", "Vcore", "--top-module", name, "--Mdir", "obj", "-o", "../libcore.so",
-        "-CFLAGS", "-fPIC -DVL_USER_STOP -DVL_USER_FINISH -DVL_USER_FATAL",
         "-LDFLAGS", "-shared -Wl,-z,defs", "-MAKEFLAGS", make, str(WAIVERS), "core.v", str(HARNESS),
     ]
     run_verilator(arguments, folder)

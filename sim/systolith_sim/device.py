@@ -10,10 +10,13 @@ from systolith.device import Device
 from systolith.errors import CoreError
 from systolith_hw.config import CoreConfig
 from systolith_hw.emit import emit_verilog
+from systolith_hw.isa import COMMAND_BYTES
+from systolith_hw.observe import ObservedCore
 from systolith_hw.registers import BASIC_COUNTERS, COUNTERS, REGISTERS, constants
 
 from .harness import Harness
 from .memory import MemoryTiming, memory_timing
+from .timeline import INTERVAL, LIMIT, Timeline
 
 __all__ = ["RtlDevice"]
 
@@ -26,6 +29,12 @@ def core_verilog(config: CoreConfig, *, assertions: bool) -> str:
     from systolith_hw.core import Core
 
     return emit_verilog(Core(config=config), name=config.name, assertions=assertions)
+
+
+@cache
+def observed_verilog(config: CoreConfig, *, assertions: bool) -> str:
+    """Text of the same core with what a timeline needs to see."""
+    return emit_verilog(ObservedCore(config=config), name=config.name, assertions=assertions)
 
 
 class RtlDevice(Device):
@@ -48,7 +57,11 @@ class RtlDevice(Device):
     assertions : bool
         Check assertions, and start registers at random.
     trace : path or None
-        Waveform file to write, ``.fst`` or ``.vcd``.
+        File to write: a waveform, ``.fst`` or ``.vcd``, or a timeline of the engines, ``.json``,
+        see ``timeline``. A timeline needs a core with one more port, which is emitted for it in
+        place of ``verilog``; bytes and cycles are the same.
+    trace_limit : int
+        Changes of state that a timeline holds; it ends where there are more.
     max_cycles : int
         Longest run.
     window : int
@@ -69,7 +82,8 @@ class RtlDevice(Device):
                  jitter: int | None = None, backpressure: float | None = None,
                  bandwidth: Fraction | int | float | str | None = None, shared: bool | None = None,
                  seed: int = 0, assertions: bool = False, trace: str | Path | None = None,
-                 max_cycles: int = 1 << 32, window: int = 0, verilog: str | None = None):
+                 trace_limit: int = LIMIT, max_cycles: int = 1 << 32, window: int = 0,
+                 verilog: str | None = None):
         super().__init__(config, memory_bytes=memory_bytes)
         self.timing = memory_timing(memory, latency=latency, jitter=jitter,
                                     backpressure=backpressure, bandwidth=bandwidth, shared=shared)
@@ -81,10 +95,21 @@ class RtlDevice(Device):
         self.window = window
         self._memory = np.zeros(self.memory_bytes, np.uint8)
         self._counters = dict.fromkeys(self._counter_names(), 0)
+        self.timeline: Timeline | None = None
+        observe = None
+        if trace is not None and Path(trace).suffix == ".json":
+            if isinstance(trace_limit, bool) or not isinstance(trace_limit, int):
+                raise TypeError(f"trace_limit must be an integer, not {trace_limit!r}")
+            if trace_limit < 1:
+                raise ValueError(f"trace_limit must be at least 1, not {trace_limit!r}")
+            verilog = observed_verilog(config, assertions=assertions)
+            observe = (trace_limit, INTERVAL)
         self.harness = Harness(
             verilog or core_verilog(config, assertions=assertions), name=config.name,
-            memory=self._memory,
-            base=window, timing=self.timing, seed=seed, assertions=assertions, trace=trace)
+            memory=self._memory, base=window, timing=self.timing, seed=seed,
+            assertions=assertions, trace=None if observe else trace, observe=observe)
+        if trace is not None and observe:
+            self.timeline = Timeline(trace, config=config)
         self._identify()
         self.prepare()
 
@@ -111,9 +136,11 @@ class RtlDevice(Device):
             The core broke a rule of the bus, or an assertion of its own.
         """
         self._check_program(program_address, commands, params)
+        end = program_address + COMMAND_BYTES * commands
+        records = self._memory[program_address:end].tobytes() if self.timeline else b""
         self.start(program_address, commands, params=params)
         try:
-            ended = self.harness.run(self.max_cycles)
+            ended = self._run(records)
         except (AssertionError, RuntimeError):
             self.restart()
             raise
@@ -129,6 +156,14 @@ class RtlDevice(Device):
             code, index = self.read_register("error_code"), self.read_register("error_index")
             self.reset()
             raise CoreError(code, index)
+
+    def _run(self, records: bytes) -> bool:
+        """Whether the program, ``records``, ended within ``max_cycles``; into the timeline."""
+        try:
+            return self.harness.run(self.max_cycles)
+        finally:
+            if self.timeline is not None:
+                self.timeline.add(self.harness.take_observation(), records)
 
     def start(self, program_address: int, commands: int, *,
               params: Mapping[int, int] | None = None) -> None:
@@ -185,8 +220,10 @@ class RtlDevice(Device):
         self.harness.inject_errors(self.window + address, self.window + address + count)
 
     def close(self) -> None:
-        """Free the simulation."""
+        """Free the simulation, and finish the file of ``trace``."""
         self.harness.close()
+        if self.timeline is not None:
+            self.timeline.close()
 
     def _counter_names(self) -> tuple[str, ...]:
         return tuple(COUNTERS) if self.config.control.counters else BASIC_COUNTERS

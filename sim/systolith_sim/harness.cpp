@@ -13,6 +13,7 @@
 
 #include "Vcore.h"
 #include "memory.h"
+#include "observe.h"
 #include "verilated.h"
 #if VM_TRACE_FST
 #include "verilated_fst_c.h"
@@ -77,6 +78,9 @@ struct Core {
     Pace& write_pace;
     bool writes_turn = false;  // of those who share a pace
     Rows rows;
+#ifdef OBSERVED_TRACKS
+    Observer observer;
+#endif
     uint64_t random;
     uint64_t cycle = 0;
     uint64_t counts[COUNTS] = {};
@@ -294,6 +298,9 @@ struct Core {
 #if VM_TRACE
         if (trace) trace->dump(cycle * 10);
 #endif
+#ifdef OBSERVED_TRACKS
+        observer.look(top->observed, cycle);
+#endif
         lite_awready = top->s_axil_awready, lite_wready = top->s_axil_wready;
         lite_bvalid = top->s_axil_bvalid, lite_bresp = top->s_axil_bresp;
         lite_arready = top->s_axil_arready, lite_rvalid = top->s_axil_rvalid;
@@ -465,6 +472,35 @@ uint64_t core_count(void* handle, int which) {
     Core* core = static_cast<Core*>(handle);
     return which == CYCLES ? core->cycle : core->counts[which];
 }
+
+#ifdef OBSERVED_TRACKS
+
+// Stop at so many changes; count pulses over so many cycles.
+void core_observe(void* handle, uint64_t limit, uint64_t interval) {
+    Core* core = static_cast<Core*>(handle);
+    core->observer.limit = limit, core->observer.interval = interval;
+}
+
+// One part of what was seen since core_forget, in the order of OBSERVED of harness.py. Returns
+// whether the limit was reached.
+int core_observed(void* handle, int part, const void** data, uint64_t* count) {
+    Core* core = static_cast<Core*>(handle);
+    Observer& observer = core->observer;
+    observer.stop(core->cycle);
+    auto give = [&](const auto& items) { *data = items.data(), *count = items.size(); };
+    switch (part) {
+        case 0: give(observer.changes); break;
+        case 1: give(observer.arrivals); break;
+        case 2: give(observer.samples); break;
+        case 3: give(observer.starts); break;
+        default: give(observer.ends);
+    }
+    return observer.full;
+}
+
+void core_forget(void* handle) { static_cast<Core*>(handle)->observer.clear(); }
+
+#endif
 
 const char* core_message(void* handle) {
     return static_cast<Core*>(handle)->message.c_str();

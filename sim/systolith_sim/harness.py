@@ -2,15 +2,17 @@
 
 import ctypes
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from systolith_hw.observe import PULSES, TRACKS
 
 from .build import build_core
 from .memory import MemoryTiming, TimingStruct
 
-__all__ = ["COUNTS", "Harness"]
+__all__ = ["COUNTS", "Harness", "Observation"]
 
 # What the memory counts, in the order of the C++ side.
 COUNTS = MappingProxyType({name: i for i, name in enumerate((
@@ -29,6 +31,47 @@ _FUNCTIONS = {
     "core_count": (_u64, [_pointer, ctypes.c_int]),
     "core_message": (ctypes.c_char_p, [_pointer]),
 }
+
+
+_OBSERVER_FUNCTIONS = {
+    "core_observe": (None, [_pointer, _u64, _u64]),
+    "core_observed": (ctypes.c_int, [_pointer, ctypes.c_int, ctypes.POINTER(_pointer),
+                                     ctypes.POINTER(_u64)]),
+    "core_forget": (None, [_pointer]),
+}
+# Parts of an observation, in the order of the C++ side.
+OBSERVED = MappingProxyType({
+    "changes": np.dtype([("cycle", "u8"), ("track", "u4"), ("value", "u4")]),
+    "arrivals": np.dtype([("cycle", "u8"), ("track", "u4"), ("", "u4"), ("record", "V64")]),
+    "samples": np.dtype("u8"),
+    "starts": np.dtype("u8"),
+    "ends": np.dtype("u8"),
+})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Observation:
+    """What an ``ObservedCore`` showed while programs ran.
+
+    Parameters
+    ----------
+    changes : structured array of cycle, track, value
+        A track's word became another one.
+    arrivals : structured array of cycle, track, record
+        A command came to an engine, as it is after the dispatcher.
+    samples : array of uint64, (intervals, 1 + len(PULSES))
+        First cycle of each interval, and how often each pulse came in it.
+    starts, ends : arrays of uint64
+        First cycle of each program, and the one after its last.
+    full : bool
+        Nothing is recorded any more.
+    """
+    changes: np.ndarray
+    arrivals: np.ndarray
+    samples: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    full: bool
 
 
 class Harness:
@@ -52,6 +95,9 @@ class Harness:
         Check the text's assertions; random contents of registers before reset.
     trace : path or None
         Waveform file to write, ``.fst`` or ``.vcd``.
+    observe : tuple of int or None
+        The core is an ``ObservedCore``: record up to so many changes, and count pulses over so
+        many cycles.
 
     Raises
     ------
@@ -61,24 +107,28 @@ class Harness:
 
     def __init__(self, verilog: str, *, name: str, memory: np.ndarray, base: int = 0,
                  timing: MemoryTiming | None = None, seed: int = 0, assertions: bool = False,
-                 trace: str | Path | None = None):
+                 trace: str | Path | None = None, observe: tuple[int, int] | None = None):
         if memory.dtype != np.uint8 or memory.ndim != 1 or not memory.flags.c_contiguous:
             raise ValueError(f"memory must be a contiguous array of uint8, not {memory.dtype!r}")
         if memory.nbytes < 64:
             raise ValueError(f"memory must have at least 64 bytes, not {memory.nbytes!r}")
         suffix = "" if trace is None else Path(trace).suffix[1:]
         if trace is not None and suffix not in ("fst", "vcd"):
-            raise ValueError(f"trace must end in .fst or .vcd, not {str(trace)!r}")
+            raise ValueError(f"trace must end in .fst, .vcd or .json, not {str(trace)!r}")
         self._verilog = verilog
         self._memory = memory  # kept alive for the C++ side
-        path = build_core(verilog, name=name, assertions=assertions, trace=suffix)
+        path = build_core(verilog, name=name, assertions=assertions, trace=suffix,
+                          observed=(len(TRACKS), len(PULSES)) if observe else None)
         self._library = ctypes.CDLL(str(path))
-        for function, (result, arguments) in _FUNCTIONS.items():
+        functions = {**_FUNCTIONS, **(_OBSERVER_FUNCTIONS if observe else {})}
+        for function, (result, arguments) in functions.items():
             getattr(self._library, function).restype = result
             getattr(self._library, function).argtypes = arguments
         self._core = self._library.core_new(
             memory.ctypes.data, base, memory.nbytes, TimingStruct.of(timing or MemoryTiming()),
             seed, None if trace is None else str(trace).encode())
+        if observe:
+            self._library.core_observe(self._core, *observe)
 
     def write(self, offset: int, value: int) -> None:
         """Write the register at ``offset``.
@@ -130,6 +180,19 @@ class Harness:
     def counts(self) -> dict[str, int]:
         """Bus words and bursts, and cycles, since construction."""
         return {name: self._library.core_count(self._core, i) for name, i in COUNTS.items()}
+
+    def take_observation(self) -> Observation:
+        """What was seen since the last call; only with ``observe``."""
+        parts, full = {}, False
+        for number, (name, dtype) in enumerate(OBSERVED.items()):
+            data, count = _pointer(), _u64()
+            full = self._library.core_observed(self._core, number, ctypes.byref(data),
+                                               ctypes.byref(count))
+            items = ctypes.string_at(data, count.value * dtype.itemsize) if count.value else b""
+            parts[name] = np.frombuffer(items, dtype)
+        parts["samples"] = parts["samples"].reshape(-1, 1 + len(PULSES))
+        self._library.core_forget(self._core)
+        return Observation(**parts, full=bool(full))
 
     def close(self) -> None:
         """Free the core and finish the waveform file."""

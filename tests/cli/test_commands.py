@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from importlib import metadata
+from xml.etree import ElementTree
 
 import click
 import numpy as np
@@ -84,6 +85,22 @@ def test_gemm_on_the_verilog_is_exact_and_counts_cycles(run, run_json):
     assert starved["bit_exact"] and starved["cycles"] > 2 * report["cycles"]
     text = run("gemm", "-m", 3, "--preset", "tiny", "--device", "rtl").stdout
     assert re.search(r"bit-exact +yes\n", text) and re.search(r"cycles +[\d,]+\n", text)
+
+
+def test_a_product_becomes_a_timeline_and_a_picture(run, run_json, tmp_path):
+    product = ["gemm", "-m", 20, "-n", 10, "-k", 30, "--preset", "tiny", "--device", "rtl"]
+    plain = run_json(*product)
+    text = run(*product, "--trace", "product.json").stdout
+    assert re.search(rf"^cycles +{plain['cycles']:,}$", text, re.M)
+    assert re.search(r"^trace +product\.json$", text, re.M)
+    events = json.loads((tmp_path / "product.json").read_text())["traceEvents"]
+    assert max(event["ts"] + event.get("dur", 0) for event in events
+               if event["ph"] != "M") == plain["cycles"]
+    assert run("timeline", "product.json", "-o", "product.svg").exit_code == 0
+    picture = ElementTree.parse(tmp_path / "product.svg")
+    said = [element.text for element in picture.iter() if element.tag.endswith("text")]
+    assert {"load", "execute", "vector", "store", "fetch", "busy", "rows"} <= set(said)
+    assert said[0] == f"core tiny, cycles 0 to {plain['cycles']:,}"
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])

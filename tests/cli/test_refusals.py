@@ -41,7 +41,7 @@ PRESETS = "demo, tiny, ecp5_25f, ecp5_85f, bench16"
     ("gemm --seed -1", "seed must be at least 0, not -1"),
     ("gemm --device gpu", "device must be one of rtl, model, not 'gpu'"),
     ("gemm --trace x.fst", "trace must be given with device rtl, not with 'model'"),
-    ("gemm --device rtl --trace x.txt", "trace must end in .fst or .vcd, not 'x.txt'"),
+    ("gemm --device rtl --trace x.txt", "trace must end in .fst, .vcd or .json, not 'x.txt'"),
     ("gemm --latency 3", "latency must be given with device rtl, not with 'model'"),
     ("gemm --device rtl --latency 0", "latency must be from 1 to 1000000, not 0"),
     ("gemm --device rtl --bandwidth 2",
@@ -55,6 +55,8 @@ PRESETS = "demo, tiny, ecp5_25f, ecp5_85f, bench16"
     ("gemm --output no/y.npy", "no: no such folder"),
     ("asm no.s", "no.s: no such file or directory"),
     ("disasm no.bin", "no.bin: no such file or directory"),
+    ("timeline no.json -o x.svg", "no.json: no such file or directory"),
+    ("gemm --device rtl --trace no/x.json", "no: no such folder"),
     ("completion tcsh", "shell must be one of bash, zsh, fish, not 'tcsh'"),
     ("demo --preset no", f"preset must be one of {PRESETS}, not 'no'"),
 ])
@@ -77,6 +79,10 @@ def test_what_is_wrong_is_said_in_one_sentence(refuse, tmp_path, line, sentence)
     ("disasm", b"12345", "length of records must be a multiple of 64, not 5"),
     ("disasm", b"SLITH",
      "image must start with the header of a .slith file, not b'SLITH' as FILE does"),
+    ("timeline -o x.svg", b"{}", "timeline must be a file of --trace FILE.json, not 'FILE'"),
+    ("timeline -o x.svg", b"\xff", "timeline must be a file of --trace FILE.json, not 'FILE'"),
+    ("timeline -o x.svg --first 5", b'{"traceEvents": [], "otherData": {"core": "demo"}}',
+     "first must be from 0 to below 0, not 5"),
     ("gemm --a", b"not an array", "a must be a .npy file, not 'FILE'"),
     ("gemm --b", b"", "b must be a .npy file, not 'FILE'"),
 ])

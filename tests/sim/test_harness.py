@@ -163,7 +163,7 @@ def test_writes_a_waveform_when_asked(harness, tmp_path, suffix):
 
 
 @pytest.mark.parametrize("options, text", [
-    ({"trace": "wave.txt"}, "trace must end in .fst or .vcd, not 'wave.txt'"),
+    ({"trace": "wave.txt"}, "trace must end in .fst, .vcd or .json, not 'wave.txt'"),
     ({"memory_bytes": 8}, "memory must have at least 64 bytes, not 8"),
 ])
 def test_wrong_parameters_are_refused(harness, options, text):

@@ -17,6 +17,7 @@ from .gemm import gemm
 from .generate import generate
 from .group import Commands
 from .presets import presets
+from .timeline import timeline
 
 __all__ = ["main"]
 
@@ -42,5 +43,5 @@ def main():
     """
 
 
-for command in (generate, presets, gemm, bench, demo, asm, disasm, doctor, completion):
+for command in (generate, presets, gemm, bench, demo, timeline, asm, disasm, doctor, completion):
     main.add_command(command)

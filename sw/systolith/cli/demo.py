@@ -13,7 +13,7 @@ from ..demo import Classifier, Digits, load_digits, quantise_classifier, train
 from ..device import ModelDevice, open_device
 from ..image import Image
 from ..layers import compile_layers
-from .gemm import compare_memories, cycles_text, memory_for, speed
+from .gemm import compare_memories, cycles_text, memory_for, speed, trace_text
 from .generate import core_files, emit_core
 from .options import config_options, configuration, json_option, memory_options
 from .output import Steps, print_facts, print_json, print_table, write_files
@@ -36,7 +36,7 @@ Examples:
               help="Folder for the Verilog, the image and result.json.")
 @memory_options
 @click.option("--trace", metavar="FILE", type=click.Path(),
-              help="Waveform to write, .fst or .vcd.")
+              help="Waveform to write, .fst or .vcd, or timeline of the engines, .json.")
 @json_option
 @click.pass_context
 def demo(ctx: click.Context, preset: str | None, path: str | None, assignments: tuple[str, ...],
@@ -75,12 +75,13 @@ def demo(ctx: click.Context, preset: str | None, path: str | None, assignments: 
                                lambda: image.run(device, x)[0], cycles_text(device))
         bit_exact = compare_memories(device, model) and np.array_equal(rtl_scores, model_scores)
         cycles = device.counters()["cycles"]
+        traced = trace_text(device, trace) if trace is not None else None
     result = _result(config, digits, classifier, image, model_scores, rtl_scores, bit_exact, cycles)
     write_files(target, {"result.json": json.dumps(result, indent=2) + "\n"})
     if as_json:
         print_json(result)
     else:
-        _print(config, result, target, trace, image, time.monotonic() - started)
+        _print(config, result, target, traced, image, time.monotonic() - started)
     failures = _failures(result)
     for failure in failures:
         click.echo(f"systolith: {failure}", err=True)
@@ -133,7 +134,7 @@ def _print(config: CoreConfig, result: dict[str, Any], target: Path, trace: str 
         "Verilog": str(target / f"{config.name}.v"),
         "image": f"{target / 'digits.slith'} ({image.commands} commands)",
         "result": str(target / "result.json"),
-        "waveform": trace or "none; --trace FILE.fst writes one",
+        "trace": trace or "none; --trace FILE.fst or FILE.json writes one",
         "time": f"{seconds:.0f} s",
     }
     print_facts(facts)

@@ -19,7 +19,7 @@ from .output import Steps, check_folder, print_facts, print_json, write_file
 from .reference import expected_product, requantised
 
 __all__ = ["PAGE_BYTES", "Operands", "check_window", "compare_memories", "compile_product",
-           "cycles_text", "gemm", "memory_for", "speed"]
+           "cycles_text", "gemm", "memory_for", "speed", "trace_text"]
 
 PAGE_BYTES = 4096
 
@@ -59,6 +59,14 @@ def cycles_text(device: Device):
     if harness is None:
         return None
     return lambda: f"{harness.counts()['cycles']:,} cycles"
+
+
+def trace_text(device: Device, trace: str) -> str:
+    """Says which file ``trace`` is, and how much of the run it holds."""
+    timeline = getattr(device, "timeline", None)
+    if timeline is None or timeline.truncated is None:
+        return trace
+    return f"{trace} (only the first {timeline.truncated:,} cycles: too many changes of state)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +170,7 @@ Examples:
   systolith gemm -m 100 -n 70 -k 300
   systolith gemm -m 100 -n 70 -k 300 --preset demo --device rtl --json
   systolith gemm --device rtl --memory dram --bandwidth 1/2 --shared
+  systolith gemm --device rtl --trace gemm.json
   systolith gemm --a x.npy --b w.npy --bias b.npy --int32 --output y.npy
 """)
 @click.option("-m", type=int, metavar="M", help="Rows of A and of the result (default 64).")
@@ -186,7 +195,7 @@ Examples:
               help="Least and largest int8 result; 0 127 is ReLU.")
 @memory_options
 @click.option("--trace", metavar="FILE", type=click.Path(),
-              help="Waveform to write, .fst or .vcd (rtl).")
+              help="Waveform to write, .fst or .vcd, or timeline of the engines, .json (rtl).")
 @click.option("--output", metavar="FILE", type=click.Path(), help="Result, as .npy.")
 @json_option
 def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b: str | None,
@@ -207,13 +216,15 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
     if simulation and device_name != "rtl":
         raise ValueError(f"{next(iter(simulation))} must be given with device rtl, "
                          f"not with {device_name!r}")
-    if output is not None:
-        check_folder(Path(output))
+    for file in (output, trace):
+        if file is not None:
+            check_folder(Path(file))
     operands = _operands({"a": file_a, "b": file_b, "bias": file_bias}, {"m": m, "n": n, "k": k},
                          seed=seed, int32=int32, scale=scale, clamp=clamp)
     image, a = compile_product(operands, config)
     steps = Steps(quiet=as_json)
-    result, equal, alike, cycles = _run(config, image, a, operands, device_name, steps, simulation)
+    result, equal, alike, cycles, traced = _run(config, image, a, operands, device_name, steps,
+                                                simulation)
     if output is not None:
         buffer = io.BytesIO()
         np.save(buffer, result)
@@ -226,18 +237,19 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
     if as_json:
         print_json(report)
     else:
-        _print(config, image, report, equal, alike, output, trace)
+        _print(config, image, report, equal, alike, output, traced)
     if not passed:
         click.get_current_context().exit(1)
 
 
 def _run(config: CoreConfig, image: Image, a: np.ndarray, operands: Operands, name: str,
-         steps: Steps, options: dict[str, Any]) -> tuple[np.ndarray, bool, bool | None, int | None]:
-    """Result, equal to NumPy, equal to the model, cycles."""
+         steps: Steps, options: dict[str, Any]
+         ) -> tuple[np.ndarray, bool, bool | None, int | None, str | None]:
+    """Result, equal to NumPy, equal to the model, cycles, what is said of ``trace``."""
     size = memory_for(image)
     model = ModelDevice(config, memory_bytes=size)
     result = steps.run("Running on the bit-exact model", lambda: image.run(model, a)[0])
-    alike, cycles = None, None
+    alike, cycles, traced = None, None, None
     if name == "rtl":
         device = steps.run("Emitting and building the simulation, once per configuration",
                            lambda: open_device("rtl", config, memory_bytes=size, **options))
@@ -246,9 +258,10 @@ def _run(config: CoreConfig, image: Image, a: np.ndarray, operands: Operands, na
                                lambda: image.run(device, a)[0], cycles_text(device))
             alike = compare_memories(device, model)
             cycles = device.counters()["cycles"]
+            traced = trace_text(device, options["trace"]) if "trace" in options else None
     equal = steps.run("Comparing with NumPy",
                       lambda: np.array_equal(result, operands.expected()))
-    return result, equal, alike, cycles
+    return result, equal, alike, cycles, traced
 
 
 def _print(config: CoreConfig, image: Image, report: dict[str, Any], equal: bool,
@@ -271,5 +284,5 @@ def _print(config: CoreConfig, image: Image, report: dict[str, Any], equal: bool
     if output is not None:
         facts["result"] = output
     if trace is not None:
-        facts["waveform"] = trace
+        facts["trace"] = trace
     print_facts(facts)
