@@ -25,8 +25,8 @@ from systolith_hw.isa import (
 
 __all__ = ["Bus", "decode_program", "predict_cycles"]
 
-FETCH = 2           # from the last word of a command on the bus to the dispatcher's end with it
-QUEUE = 3           # besides a command's words: from there, or from the command before, to the engine
+FETCH = 2           # from a command's last word on the bus to the dispatcher's end with it
+QUEUE = 3           # besides a command's words: from there (or the one before) to the engine
 WALK = 2            # from a command that comes to an idle engine to its first element
 TOKEN = 3           # from a raise to the element that waits for it
 LOAD = 1            # besides memory's latency: from a run to its first word at the load engine
@@ -87,6 +87,8 @@ class _Prediction:
         self.ready: list[list[float]] = [[], [], [], []]    # command at the engine's queue
         self.accepted: list[list[float]] = [[], [], [], []]
         self.fetches: list[float] = []
+        self.reads: list[tuple[float, float, float]] = []   # first and last address, last word
+        self.asked_before = 0
         self.counted = 0    # fetches that the loads' words have made way for
         self.end = 0.0
 
@@ -123,7 +125,7 @@ class _Prediction:
         for number, (opcode, values) in enumerate(commands):
             if number >= config.control.prefetch:
                 asked = max(asked + 1, done[number - config.control.prefetch] + 1)
-            arrived = max(arrived, asked + self.bus.latency) + beats
+            arrived = max(arrived, asked + self.bus.latency, self.read_until(asked)) + beats
             self.fetches.append(arrived)
             time = max(time + words, arrived + FETCH)
             if opcode == Opcode.CONTROL:
@@ -138,6 +140,17 @@ class _Prediction:
                 self.ready[engine].append(time)
             done.append(time)
         self.end = max(self.end, time)
+
+    def read_until(self, time: float) -> float:
+        """When the words of loads that were asked for before ``time`` have come."""
+        while self.asked_before + 1 < len(self.reads) and (
+                self.reads[self.asked_before + 1][0] <= time):
+            self.asked_before += 1
+        if not self.reads or self.reads[self.asked_before][0] > time:
+            return 0.0
+        _, front, end = self.reads[self.asked_before]
+        return end if front <= time else min(
+            end, time + self.config.bus.read_words / self.bus.words)
 
     def control(self, values: dict, time: float):
         operation = values["operation"]
@@ -233,7 +246,10 @@ class _Prediction:
                 data += duration + max(0.0, pending - spare)
                 pending = 0.0
                 # Addresses run ahead of the data as far as there is room for words.
+                first = front
                 front = max(front + inner, data - config.bus.read_words / bus.words)
+                if not filling:
+                    self.reads.append((first, front, data))
                 for slot in slots:
                     if slot.post is not None and (number + 1) % slot.every == 0:
                         slot.post.raised.append(data + LOAD_RAISE)
