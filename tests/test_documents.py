@@ -70,7 +70,10 @@ def test_what_documents_tell_users_to_run_runs(tmp_path, monkeypatch):
                     assert CliRunner().invoke(main, ["demo"]).exit_code == 0
             elif words[:2] == ["python", "-m"]:
                 # Long-running tools of developers: that their options are understood.
-                command = importlib.import_module(words[2]).main
+                module = importlib.import_module(words[2])
+                if hasattr(module, "__path__"):
+                    module = importlib.import_module(f"{words[2]}.__main__")
+                command = module.main
                 options = command.make_context(words[2], words[3:]).params
                 assert options, (document.name, line)
             elif words[0] == ".venv/bin/python":

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -103,7 +104,7 @@ def _empty_cache() -> Iterator[None]:
 def _cpu_seconds() -> float:
     """Of this process and of those it has waited for."""
     times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    return time.process_time() + times.children_user + times.children_system
 
 
 def measure(config: CoreConfig, *, size: int, simulate: bool = True,
@@ -195,8 +196,8 @@ class _Size(click.ParamType):
 @click.argument("sizes", type=_Size(), nargs=-1, metavar="[RxC]...")
 @click.option("--gemm", "size", type=click.IntRange(1, 4096), default=512, show_default=True,
               help="M, N and K of the product that is simulated.")
-@click.option("--elements", type=click.IntRange(0), default=4096, show_default=True,
-              help="Simulate arrays of up to so many elements; larger ones take minutes to build.")
+@click.option("--elements", type=click.IntRange(0), default=1024, show_default=True,
+              help="Simulate arrays of up to so many elements; that of 64 x 64 builds for long.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array instead of a table.")
 def main(sizes: tuple[CoreConfig, ...], size: int, elements: int, as_json: bool) -> None:
     """Measure cores of several array sizes (default 8x8 16x16 32x32 64x64 64x1 1x64).

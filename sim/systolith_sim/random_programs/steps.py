@@ -271,7 +271,7 @@ def _padded(values: Sequence[int], config: CoreConfig, opcode: Opcode,
 def _counts(choice: random.Random, loops: int, most: int) -> tuple[int, ...]:
     """Counts whose product is at most ``most``; often a one, sometimes all or as few as can be."""
     counts = [1] * loops
-    repeating, largest = choice.choice([(0.6, 16), (0.6, 16), (0.6, 16), (1.0, 2), (0.0, 1)])
+    repeating, largest = choice.choice([(0.6, 16), (0.6, 16), (0.85, 2), (1.0, 2), (0.0, 1)])
     for i in choice.sample(range(loops), loops):
         high = most // prod(counts)
         if high > 1 and choice.random() < repeating:
