@@ -120,11 +120,6 @@ def prove(proof: Proof, bug: Bug | None = None, *, timeout: int = TIMEOUT,
         Seconds after which the solver gives up.
     keep : Path or None
         Where to leave SymbiYosys's folder, with the waveform of a counterexample.
-
-    Raises
-    ------
-    ValueError
-        The bug's patch does not apply.
     """
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="proof-") as name:
@@ -132,7 +127,10 @@ def prove(proof: Proof, bug: Bug | None = None, *, timeout: int = TIMEOUT,
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1",
                        "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", "")])}
         if bug is not None:
-            plant(bug, folder)
+            try:
+                plant(bug, folder)
+            except ValueError as error:
+                return Outcome(status=f"DOES NOT APPLY: {error}", seconds=0)
             environment["PYTHONPATH"] = name
         emission = subprocess.run(
             [sys.executable, str(Path(__file__).with_name("run.py")), "--emit", proof.name],

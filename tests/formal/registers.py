@@ -77,14 +77,13 @@ class Answers(Specification):
         self.require(m, ~(answered & nowhere) | (dut.rdata == 0), "no register is read as 0")
 
         # An error holds the engines until a reset, and no program begins before.
-        running, failed = Signal(), Signal()
-        reset = Signal()
-        with m.If(written & hits(address, "control") & word[1]):
-            m.d.sync += reset.eq(1)
+        running, failed, resetting = Signal(), Signal(), Signal()
+        reset = resetting | (written & hits(address, "control") & word[1])
+        m.d.sync += resetting.eq(reset & ~dut.clear)
         with m.If(dut.begin):
             m.d.sync += running.eq(1)
         with m.If(dut.clear):
-            m.d.sync += [running.eq(0), failed.eq(0), reset.eq(0)]
+            m.d.sync += [running.eq(0), failed.eq(failed & ~reset)]
         with m.Elif(running & dut.error.valid):
             m.d.sync += [running.eq(0), failed.eq(~reset)]
         with m.Elif(running & dut.finished):

@@ -66,7 +66,7 @@ class Formula(Specification):
         for i in range(loops):
             address = address + Array(n * out[1 + 2 * i] for n in range(self.most))[index[i]]
         element = dut.o.payload
-        self.require(m, ~(dut.start & behind), "no more than two walks are inside")
+        self.require(m, ~(dut.start & behind & ~ends), "no more than two walks are inside")
         self.require(m, ~dut.o.valid | walking, "no element without a walk")
         self.require(m, ~dut.o.valid | ((element.first == first) & (element.last == last)),
                      "every index comes once, in order")
