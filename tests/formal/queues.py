@@ -5,7 +5,7 @@ from dataclasses import replace
 from amaranth.hdl import Cat, Mux, Signal
 from systolith_hw.config import BusConfig, CoreConfig
 from systolith_hw.dispatch import CommandQueues
-from systolith_hw.fifo import Fifo, ShortQueue
+from systolith_hw.fifo import Fifo, Fork, ShortQueue
 from systolith_hw.isa import COMMAND_BYTES
 
 from .proof import RUN, Bug, Proof
@@ -98,6 +98,27 @@ class Commands(Specification):
                      "a command reaches an idle engine in time when no other engine has one")
 
 
+class EachOnce(Specification):
+    """Every item of a forked stream reaches each taker once, unchanged, before the next one."""
+    def __init__(self, *, ways: int):
+        super().__init__(Fork(shape=2, ways=ways))
+
+    def properties(self, m, dut):
+        self.given(m, self.held(m, dut.i.valid, dut.i.ready, dut.i.payload, "i"))
+        has = []
+        for i, port in enumerate(dut.o):
+            take = port.valid & port.ready
+            had = Signal(name=f"had{i}")
+            m.d.sync += had.eq((had | take) & ~(dut.i.valid & dut.i.ready))
+            has.append(had | take)
+            self.require(m, port.valid == (dut.i.valid & ~had), "each taker has an item once")
+            self.require(m, ~port.valid | (port.payload == dut.i.payload), "unchanged")
+            self.require(m, self.held(m, port.valid, port.ready, port.payload, f"o{i}"),
+                         "an item offered stays until it is taken")
+        self.require(m, ~dut.i.valid | (dut.i.ready == Cat(has).all()),
+                     "an item leaves with the last taker")
+
+
 PROOFS = (
     Proof(
         name="fifo", block="fifo.py",
@@ -140,5 +161,14 @@ PROOFS = (
             Bug("a queue's place in that of another", "hw/systolith_hw/dispatch.py",
                 "return ((engine * depth) + slot) * words + word",
                 "return (engine + slot) * words + word", RUN),
+        )),
+    Proof(
+        name="fork", block="fifo.py",
+        claim="Fork to 3 takers: every item reaches each of them once, unchanged, and leaves with "
+              "the last; offers stand",
+        make=lambda: EachOnce(ways=3),
+        bugs=(
+            Bug("an item taken twice", "hw/systolith_hw/fifo.py",
+                "port.valid.eq(self.i.valid & ~flag)", "port.valid.eq(self.i.valid)", RUN),
         )),
 )

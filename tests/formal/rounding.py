@@ -11,7 +11,7 @@ __all__ = ["PROOFS"]
 
 class DoubleRounding(Specification):
     """``RoundingDivideByPOT(SaturatingRoundingDoublingHighMul(value << left, multiplier), right)``
-    plus the zero point, clamped, of the inputs ``LATENCY`` cycles before.
+    of ``LATENCY`` cycles before, plus the zero point, clamped, which come ``PLACE`` cycles later.
 
     Written after gemmlowp's ``fixedpoint.h``, in integers wide enough for everything.
 
@@ -34,11 +34,13 @@ class DoubleRounding(Specification):
         ]
         self.given(m, (dut.shift >= dut.MIN_SHIFT) & (dut.shift <= dut.MAX_SHIFT))
         self.given(m, dut.clamp_low <= dut.clamp_high)
-        inputs = (dut.value, dut.multiplier, dut.shift, dut.zero_point, dut.clamp_low,
-                  dut.clamp_high)
+        late = dut.LATENCY - dut.PLACE
+        inputs = ((dut.value, dut.LATENCY), (dut.multiplier, dut.LATENCY),
+                  (dut.shift, dut.LATENCY), (dut.zero_point, late), (dut.clamp_low, late),
+                  (dut.clamp_high, late))
         before = []
-        for i, signal in enumerate(inputs):
-            for cycle in range(dut.LATENCY):
+        for i, (signal, cycles) in enumerate(inputs):
+            for cycle in range(cycles):
                 register = Signal.like(signal, name=f"input{i}_{cycle}", reset_less=True)
                 m.d.sync += register.eq(signal)
                 signal = register
@@ -82,7 +84,7 @@ def _rounding(name, what, bug, **only):
     return Proof(
         name=name, block="requantise.py", cycles=Requantiser.LATENCY + 2,
         claim=f"Requantiser, {what}, every shift, zero point and clamp: the result is TFLite's "
-              "double rounding of the inputs 11 cycles before. Registers begin with any contents "
+              "double rounding, of each input at its time. Registers begin with any contents "
               "and nothing older has an influence, so this holds in every cycle",
         make=lambda: DoubleRounding(**only), bugs=(bug,))
 

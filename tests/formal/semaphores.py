@@ -78,50 +78,65 @@ class OneEach(Specification):
 
     def properties(self, m, dut):
         counts = [getattr(self, f"count{i}") for i in range(self.LOOPS)]
-        walk = Loops(m, loops=self.LOOPS, most=self.MOST, start=dut.start, step=dut.pass_,
+        start  = Signal()
+        walk = Loops(m, loops=self.LOOPS, most=self.MOST, start=start, step=dut.pass_,
                      counts=counts)
-        settings = Cat(dut.valid, dut.number, dut.level)
+        m.d.comb += start.eq(self.begin & ~walk.running)
+        waits = dut.waits.payload
+        take  = dut.waits.valid & dut.waits.ready
         for count in counts:
             self.given(m, (count != 0) & (count <= self.MOST))
-        self.given(m, dut.start == (self.begin & ~walk.running))
         self.given(m, dut.pass_ == (self.move & walk.running & dut.open))
-        self.given(m, (dut.first == walk.first) & (dut.last == walk.last))
-        self.given(m, dut.start | (settings == self.past(m, settings, "settings")))
+        self.given(m, ~walk.running | ((dut.first == walk.first) & (dut.last == walk.last)))
+        self.given(m, self.held(m, dut.waits.valid, dut.waits.ready, waits, "waits"))
         # Two waits for one semaphore would be two waits at one level, and both alike.
-        self.given(m, dut.number[0] != dut.number[1])
-        for level in dut.level:
+        self.given(m, waits.number[0] != waits.number[1])
+        for level in waits.level:
             self.given(m, (level <= self.LOOPS) | (level == ONCE))
 
-        slot = self.constant(m, self.slot)  # either
-        level, number = dut.level[slot], dut.number[slot]
-        waits = dut.valid.bit_select(slot, 1)
-        inner_first = Array([walk.first[:min(i, self.LOOPS)].all()
-                             for i in range(ONCE + 1)])[level]
-        outer_last = Array([walk.last[min(i, self.LOOPS):].all() if i < self.LOOPS else Const(1)
-                            for i in range(ONCE + 1)])[level]
-        take   = dut.wait.valid & dut.wait.ready & (dut.wait.payload == number)
-        begins = dut.pass_ & waits & inner_first  # an iteration of the slot's level begins
-        have   = Signal(range(3))  # tokens taken and not used
-        ended  = Signal()          # the command's last iteration has begun
-        m.d.sync += have.eq(have + take - begins)
-        with m.If(dut.start):
-            m.d.sync += ended.eq(0)
-        with m.Elif(begins & outer_last):
+        # The waits that came last, which tokens are taken for; and those of the command whose
+        # elements pass, from its second element on.
+        slot  = self.constant(m, self.slot)  # either
+        newest, passing = Signal(waits.shape()), Signal(waits.shape())
+        ahead = Signal()  # the newest are for a command that has not begun
+        begins = walk.first.all()
+        with m.If(take):
+            m.d.sync += [newest.eq(waits), ahead.eq(1)]
+        with m.Elif(dut.pass_ & begins):
+            m.d.sync += [passing.eq(newest), ahead.eq(0)]
+
+        def at(flags, level):
+            """Whether the flags of all loops inside ``level`` are set."""
+            return Array([flags[:min(i, self.LOOPS)].all() for i in range(ONCE + 1)])[level]
+
+        def beyond(flags, level):
+            """Whether those of all other loops are."""
+            return Array([flags[i:].all() if i < self.LOOPS else Const(1)
+                          for i in range(ONCE + 1)])[level]
+
+        valid  = Mux(begins, newest.valid, passing.valid).bit_select(slot, 1)
+        level  = Mux(begins, newest.level[slot], passing.level[slot])
+        uses   = dut.pass_ & valid & at(walk.first, level)  # an iteration of its level begins
+        token  = (dut.wait.valid & dut.wait.ready & newest.valid.bit_select(slot, 1)
+                  & (dut.wait.payload == newest.number[slot]))
+        have   = Signal(range(3))       # tokens taken and not used
+        ended  = Signal(init=1)         # the command's last iteration has begun
+        m.d.sync += have.eq(have + token - uses)
+        with m.If(dut.pass_ & begins & ~uses):
             m.d.sync += ended.eq(1)
-        self.require(m, ~take | waits, "a slot that does not wait takes nothing")
-        self.require(m, ~begins | (have != 0), "no iteration begins without its token")
+        with m.Elif(uses):
+            m.d.sync += ended.eq(beyond(walk.last, level))
+        self.require(m, ~(dut.pass_ & begins) | ahead, "no command begins before its waits came")
+        self.require(m, ~uses | (have != 0), "no iteration begins without its token")
         self.require(m, have <= 1, "no token is taken before the one in hand is used")
-        self.require(m, ~(take & ended & walk.running), "no iteration follows the last one")
-        self.require(m, walk.running | (have == 0), "a command leaves no token behind")
-        self.require(m, walk.running | ~dut.wait.valid, "nothing is taken between commands")
-        blocked = walk.running & waits & inner_first & (have == 0)
+        self.require(m, ~(token & ended & ~ahead), "no iteration follows the last one")
+        self.require(m, ~(take & (have != 0)), "a command leaves no token behind")
+        known = Cat(newest.valid[i] & (dut.wait.payload == newest.number[i]) for i in range(2))
+        self.require(m, ~dut.wait.valid | known.any(), "what is asked for is waited for")
+        blocked = (ahead & newest.valid.bit_select(slot, 1) & (have == 0))
         self.require(m, ~self.late(m, "ask", blocked & ~(
-            dut.wait.valid & ((dut.wait.payload == number) | ~dut.wait.ready)), 3),
-            "the token needed now is asked for")
-        needs = [dut.valid[i] & Array([walk.first[:min(n, self.LOOPS)].all()
-                                       for n in range(ONCE + 1)])[dut.level[i]] for i in range(2)]
-        self.require(m, dut.open | ~walk.running | Cat(needs).any(),
-                     "the gate is open where no iteration begins")
+            dut.wait.valid & ((dut.wait.payload == newest.number[slot]) | ~dut.wait.ready)), 3),
+            "the token needed next is asked for")
 
 
 class EveryRaise(Specification):
@@ -133,6 +148,17 @@ class EveryRaise(Specification):
         raised = dut.raise_.valid & dut.raise_.ready
         accept = dut.event.any() & dut.ready
         most   = dut.depth * 2
+        announced = Signal(range(dut.depth + 1))  # events that have not happened
+        sizes = Array(Signal(2, name=f"size{i}") for i in range(dut.depth + 1))
+        size  = dut.event[0] + dut.event[1]
+        self.given(m, ~dut.due | (announced != 0))
+        m.d.sync += announced.eq(announced + accept - dut.due)
+        with m.If(dut.due):
+            m.d.sync += [sizes[i].eq(sizes[i + 1]) for i in range(dut.depth)]
+        with m.If(accept):
+            m.d.sync += sizes[announced - dut.due].eq(size)
+        happened = Signal(range(most + 3))  # raises that are due
+        m.d.sync += happened.eq(happened + Mux(dut.due, sizes[0], 0) - raised)
         # Raises that are owed, and one of them, any: slot 1 of an event comes after slot 0.
         owed   = Signal(range(most + 3))
         before = Signal(range(most + 3))
@@ -149,18 +175,14 @@ class EveryRaise(Specification):
         with m.Elif(picked & raised):
             m.d.sync += [before.eq(before - 1), picked.eq(before != 0)]
         turn = picked & (before == 0) & dut.raise_.valid
-        self.require(m, dut.raise_.valid == (owed != 0), "a raise is offered while one is owed")
+        self.require(m, dut.raise_.valid == (happened != 0), "a raise is offered while one is due")
         self.require(m, dut.pending == (owed != 0), "pending says so")
         self.require(m, ~turn | (dut.raise_.payload == number), "it is for the event's semaphore")
         self.require(m, ~turn | (dut.raise_index[:2] == index), "and its command")
         self.require(m, self.held(m, dut.raise_.valid, dut.raise_.ready,
                                   Cat(dut.raise_.payload, dut.raise_index[:2]), "raise"),
                      "a raise offered stays until it is taken")
-        events = Signal(range(dut.depth + 1))
-        m.d.sync += events.eq(events + accept - dut.leave)
-        self.require(m, ~dut.leave | ((events != 0) & raised), "what leaves has come")
-        self.require(m, dut.ready == (events != dut.depth), "there is room")
-        self.require(m, (events == 0) == (owed == 0), "an event leaves with its last raise")
+        self.require(m, dut.ready | (owed >= dut.depth), "there is room")
 
 
 PROOFS = (
@@ -188,8 +210,8 @@ PROOFS = (
             Bug("a gate that waits once too often", "hw/systolith_hw/semaphore.py",
                 "want[slot].eq(~final)", "want[slot].eq(1)", RUN),
             Bug("a gate that stays open", "hw/systolith_hw/semaphore.py",
-                "m.d.sync += [have[slot].eq(0), want[slot].eq(~final)]",
-                "m.d.sync += want[slot].eq(~final)", RUN),
+                "self.open.eq((~needs | have).all() & (ahead | ~begins))",
+                "self.open.eq((~needs | have).all())", RUN),
         )),
     Proof(
         name="raiser", block="semaphore.py",

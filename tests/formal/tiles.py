@@ -128,6 +128,6 @@ PROOFS = (
                 "self.issue.eq(walker.o.valid & (~tile_start | self.loaded) & allowed",
                 "self.issue.eq(walker.o.valid & allowed", RUN),
             Bug("weights that do not wait for the swap", "hw/systolith_hw/execute.py",
-                "gate.open & (~self.loaded | self.swap)", "gate.open", RUN),
+                "walker.open & (~self.loaded | self.swap)", "walker.open", RUN),
         )),
 )

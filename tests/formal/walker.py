@@ -19,9 +19,8 @@ class Formula(Specification):
     def __init__(self, *, loops: int, bits: int, most: int):
         self.most = most
         dut = AffineWalker(loops=loops, streams=(bits,), count_bits=most.bit_length())
-        super().__init__(dut, drives=("start", "base0", *(f"{name}__{i}" for i in range(loops)
-                                                          for name in ("count", "jump0"))),
-                         begin=1, base=bits, **{f"stride{i}": bits for i in range(loops)},
+        super().__init__(dut, drives=("walk__payload",), base=bits,
+                         **{f"stride{i}": bits for i in range(loops)},
                          **{f"count{i}": range(most + 1) for i in range(loops)})
 
     def properties(self, m, dut):
@@ -29,20 +28,19 @@ class Formula(Specification):
         new = [self.base, *(getattr(self, f"{name}{i}") for i in range(loops)
                             for name in ("stride", "count"))]
         kept = [Signal.like(value, name=f"kept{i}", reset_less=True) for i, value in enumerate(new)]
-        given = [Mux(dut.start, now, before) for now, before in zip(new, kept, strict=True)]
-        base, strides, counts = given[0], given[1::2], given[2::2]
-        for count in new[2::2]:
+        base, strides, counts = new[0], new[1::2], new[2::2]
+        start = dut.walk.valid & dut.walk.ready
+        for count in counts:
             self.given(m, (count != 0) & (count <= self.most))
-        with m.If(dut.start):
+        with m.If(start):
             m.d.sync += [before.eq(now) for now, before in zip(new, kept, strict=True)]
-        m.d.comb += [dut.start.eq(self.begin & dut.idle), dut.base0.eq(base)]
+        walk = dut.walk.payload
+        m.d.comb += walk.base0.eq(base)
         rewind = 0
         for i in range(loops):
-            m.d.comb += [
-                dut.count[i].eq(counts[i]),
-                dut.jump0[i].eq(strides[i] - rewind),
-            ]
+            m.d.comb += [walk.count[i].eq(counts[i]), walk.jump0[i].eq(strides[i] - rewind)]
             rewind = rewind + (counts[i] - 1) * strides[i]
+        self.given(m, self.held(m, dut.walk.valid, dut.walk.ready, walk, "walk"))
 
         # The walk whose elements come out, and the one that may have begun behind it.
         out   = [Signal.like(value, name=f"out{i}", reset_less=True) for i, value in enumerate(new)]
@@ -57,25 +55,30 @@ class Formula(Specification):
                 with m.If(last[:i].all()):
                     m.d.sync += index[i].eq(Mux(last[i], 0, index[i] + 1))
         with m.If(ends | ~walking):
-            m.d.sync += [walking.eq(behind | dut.start), behind.eq(behind & dut.start)]
+            m.d.sync += [walking.eq(behind | start), behind.eq(behind & start)]
             m.d.sync += [now.eq(Mux(behind, old, fresh))
                          for now, old, fresh in zip(out, kept, new, strict=True)]
-        with m.Elif(dut.start):
+        with m.Elif(start):
             m.d.sync += behind.eq(1)
         address = out[0]
         for i in range(loops):
             address = address + Array(n * out[1 + 2 * i] for n in range(self.most))[index[i]]
         element = dut.o.payload
-        self.require(m, ~(dut.start & behind & ~ends), "no more than two walks are inside")
+        self.require(m, ~(start & behind & ~ends), "no more than two walks are inside")
         self.require(m, ~dut.o.valid | walking, "no element without a walk")
         self.require(m, ~dut.o.valid | ((element.first == first) & (element.last == last)),
                      "every index comes once, in order")
-        self.require(m, ~dut.o.valid | (element.address.s0 == address[:len(dut.base0)]),
+        self.require(m, ~dut.o.valid | (element.address.s0 == address[:len(walk.base0)]),
                      "its address is that of the formula")
         self.require(m, self.held(m, dut.o.valid, dut.o.ready, element, "o"),
                      "an element offered stays until it is taken")
         self.require(m, ~self.late(m, "o", walking & ~dut.o.valid, 1),
-                     "an element comes each cycle, from the second after the start")
+                     "an element comes each cycle, from the second after the walk was taken")
+        self.require(m, dut.idle == ~walking, "idle says so")
+        self.require(m, ~self.past(m, dut.begin, "began") | (dut.o.valid & first.all()),
+                     "a walk's first element follows begin")
+        fresh = dut.o.valid & first.all() & ~self.past(m, dut.o.valid & ~dut.o.ready, "stood")
+        self.require(m, ~fresh | self.past(m, dut.begin, "begun"), "and comes with it only")
 
 
 def _walker(name, method, **sizes):
