@@ -30,11 +30,13 @@ QUEUE = 3           # besides a command's words: from there (or the one before) 
 WALK = 2            # from a command that comes to an idle engine to its first element
 TOKEN = 3           # from a raise to the element that waits for it
 LOAD = 1            # besides memory's latency: from a run to its first word at the load engine
+LOAD_ROOM = 3       # from a burst's last word at the load engine to the next burst in its place
 LOAD_RAISE = 5      # from a word there to the raise
 EXECUTE_RAISE = 3   # besides the array's latency: from the last activation row to the raise
 VECTOR_RAISE = 14   # from the last group's read to the raise, int8
 VECTOR_RAW_RAISE = 3    # from the last beat of an int32 group to the raise
 STORE_RAISE = 7     # besides memory's latency: from the last row's read to the raise
+STORE_ROOM = 1      # the same to the next burst, where no more may be without an answer
 FINISH = 3          # from the last raise to done
 
 SLOT_FIELDS = tuple((f"wait{i}_valid", f"wait{i}", f"raise{i}_valid", f"raise{i}", f"level{i}")
@@ -201,6 +203,9 @@ class _Prediction:
         latency = bus.latency + LOAD
         front = data = pending = 0.0
         accepted, fetches = self.accepted[0], self.fetches
+        # With little room a burst is asked for only when words of those before have been taken.
+        room, under_way = config.bus.read_words, deque()
+        tight = (latency + LOAD_ROOM + config.bus.max_burst) * bus.words > room
         costs: dict = {}
         for item in self.commands(0, commands):
             if item is None:
@@ -219,6 +224,8 @@ class _Prediction:
             else:
                 cost = max(words / bus.words, pieces)
             duration = inner * cost
+            burst = config.bus.max_burst
+            sizes = [burst] * (words // burst) + [words % burst] * (words % burst != 0)
             spare = duration - inner * words / bus.words if not filling else duration
             accepted.append(max(time + 1, front))
             front = max(front, time + WALK)
@@ -243,7 +250,19 @@ class _Prediction:
                     idle = min(stop, gaps[0][1]) - max(start, gaps[0][0]) if gaps else 0
                     pending += fetch_time - max(0, idle)
                     self.counted += 1
-                data += duration + max(0.0, pending - spare)
+                if tight and not filling:
+                    for _ in range(inner):
+                        for size in sizes:
+                            while room < size:
+                                left, freed = under_way.popleft()
+                                front, room = max(front, left + LOAD_ROOM), room + freed
+                            data = max(data, front + latency) + size * cost / words
+                            room -= size
+                            under_way.append((data, size))
+                        front += 1
+                    data += max(0.0, pending - spare)
+                else:
+                    data += duration + max(0.0, pending - spare)
                 pending = 0.0
                 # Addresses run ahead of the data as far as there is room for words.
                 first = front
@@ -338,6 +357,9 @@ class _Prediction:
         accepted = self.accepted[3]
         end = 0.0
         to_reply = bus.latency + STORE_RAISE
+        # Few bursts may be without an answer; runs have one at least.
+        under_way: deque[float] = deque()
+        tight = to_reply > config.bus.write_bursts
         costs: dict = {}
         for item in self.commands(3, commands):
             if item is None:
@@ -349,7 +371,9 @@ class _Prediction:
             if key not in costs:
                 costs[key] = self.run_cost(*key)
             words, pieces = costs[key]
-            cost = max(words / bus.words, pieces, to_reply / config.bus.write_bursts)
+            cost = max(words / bus.words, pieces)
+            burst = config.bus.max_burst
+            sizes = [burst] * (words // burst) + [words % burst] * (words % burst != 0)
             accepted.append(max(time + 1, end))
             time = max(time + WALK, end)
             for number in range(count):
@@ -360,7 +384,14 @@ class _Prediction:
                             yield
                         time = max(time, semaphore.raised[semaphore.taken] + TOKEN)
                         semaphore.taken += 1
-                time += runs * cost
+                if tight:
+                    for size in sizes * runs:
+                        if len(under_way) == config.bus.write_bursts:
+                            time = max(time, under_way.popleft())
+                        time += size * cost / words
+                        under_way.append(time + bus.latency + STORE_ROOM)
+                else:
+                    time += runs * cost
                 for slot in slots:
                     if slot.post is not None and (number + 1) % slot.every == 0:
                         slot.post.raised.append(time + to_reply)
