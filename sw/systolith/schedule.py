@@ -124,6 +124,8 @@ class _Emitter:
         if self.panels == strip.block:
             self._load_panel(strip.block, 0, tiling.k_tiles_of(self.product.k))
             self.panels += 1
+        if strip.number == 0:
+            results.load_shared_params()
         pieces = self._panel_pieces(strip, units)
         wgt_row, tile = operands.wgt_row, strip.tile
         for position, unit in enumerate(units):
@@ -140,6 +142,8 @@ class _Emitter:
                 self._load_chunks(tile, after - tile)
                 tile = after
             if position == 0:
+                if strip.number == 0:
+                    self.program.credit(ACC_FREE, 2)
                 self._execute_kept(strip, wgt_row, chunks)
             results.finish(unit, operands.halves)
         operands.halves += strip.tiles

@@ -34,7 +34,7 @@ def estimate_cycles(problem: Problem, tiling: Tiling) -> float:
                                                     config.act_row_bytes))
     vector = problem.m * tiling.n_tiles * groups
 
-    streamed = 1 if tiling.kept else len(tiling.streamed)
+    streamed = 1 if tiling.kept else len(tiling.streamed)  # times that activations come
     commands, _ = _work(tiling)
     units = blocks * -(-tiling.n_tiles // tiling.unit_tiles)
     row_words = problem.k / data_bytes + (problem.k % data_bytes != 0)
@@ -48,9 +48,10 @@ def estimate_cycles(problem: Problem, tiling: Tiling) -> float:
                 + commands * COMMAND_BYTES) / data_bytes)
     last = tiling.strips[-1]
     tail = last.rows * groups * (min(last.tiles, tiling.unit_tiles) if last.kept else last.tiles)
-    # While the first strip's activations arrive the array has no more than its tiles to do.
+    # While the first strip's activations arrive the array has no more than its tiles to do, and
+    # nothing before all have come where that strip is a kept one.
     first = tiling.strips[0]
-    head = k_tiles * max(0, (first.rows + first.tiles * array_rows * config.array.cols
+    head = first.rows * row_words if first.kept else k_tiles * max(0, (first.rows + first.tiles * array_rows * config.array.cols
                              / data_bytes) - max(first.rows, array_rows) * first.tiles)
     # A chunk's place in the ring is used again only after a round trip.
     chunk_tiles = tiling.chunk_tiles if tiling.kept else tiling.span_tiles

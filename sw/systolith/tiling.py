@@ -8,7 +8,7 @@ The work on a block of rows is a sequence of strips, each of some neighbouring c
 * A kept strip finds its block's activations in the scratchpad for all of K and takes one column
   tile after the other, each in an accumulator half of its own; only weights arrive.
 
-Where activations are kept, the first block begins with a streamed strip, in which they arrive.
+Where activations are kept, the first block may begin with a streamed strip, in which they arrive.
 """
 
 from collections.abc import Iterator
@@ -104,7 +104,7 @@ class Tiling:
         Whether activations of a block stay for all columns.
     streamed : tuple of int
         Column tiles of the streamed strips: of every block, or where activations are kept, of
-        the one that begins the first block.
+        the one that begins the first block, if any.
     n_tiles : int
         Column tiles of the product.
     tile_rows : int
@@ -373,12 +373,12 @@ def _kept(problem: Problem, block_rows: tuple[int, ...]) -> Iterator[Tiling]:
                 depth = min(depth, (buffers - 1) * problem.n_tiles * chunks * problem.passes)
             if depth < 1:
                 continue
-            for head in _sizes(min(8, _block_tiles(problem, rows))):
+            for head in [0, *_sizes(min(8, _block_tiles(problem, rows)))]:
                 key = chunk_tiles, span_tiles, head
                 if key not in seen:
                     seen.add(key)
                     yield from _drained(problem, block_rows, dict(
-                        kept=True, streamed=(head,), span_tiles=span_tiles,
+                        kept=True, streamed=(head,) if head else (), span_tiles=span_tiles,
                         chunk_tiles=chunk_tiles, chunks=chunks, padded_k=padded_k, depth=depth,
                         buffers=buffers, buffer_rows=buffer_rows))
 
