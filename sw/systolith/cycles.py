@@ -91,6 +91,9 @@ class _Prediction:
         self.fetches: list[float] = []
         self.reads: list[tuple[float, float, float]] = []   # first and last address, last word
         self.asked_before = 0
+        self.loaded = 0         # loads done
+        self.channel = 0.0      # until when words come
+        self.gaps: deque[tuple[float, float]] = deque()     # when none came for loads
         self.counted = 0    # fetches that the loads' words have made way for
         self.end = 0.0
 
@@ -127,6 +130,9 @@ class _Prediction:
         for number, (opcode, values) in enumerate(commands):
             if number >= config.control.prefetch:
                 asked = max(asked + 1, done[number - config.control.prefetch] + 1)
+            ready = self.ready[Opcode.LOAD - 1]
+            if self.loaded < len(ready) and ready[self.loaded] + words + self.bus.latency < asked:
+                yield   # the loads first that ask before
             arrived = max(arrived, asked + self.bus.latency, self.read_until(asked)) + beats
             self.fetches.append(arrived)
             time = max(time + words, arrived + FETCH)
@@ -196,13 +202,12 @@ class _Prediction:
     # Engines.
 
     def load(self, commands: list[dict]) -> Iterator[None]:
+        """Addresses leave at ``front``, words come until ``channel``, rows stand at ``back``."""
         config, bus = self.config, self.bus
         loops, data_bytes = config.control.load_loops, config.bus.data_bytes
-        fetch_time = COMMAND_BYTES // data_bytes / bus.words
-        gaps: deque[tuple[float, float]] = deque()    # when no word came for loads
         latency = bus.latency + LOAD
-        front = data = pending = 0.0
-        accepted, fetches = self.accepted[0], self.fetches
+        front = back = 0.0
+        accepted = self.accepted[0]
         # With little room a burst is asked for only when words of those before have been taken.
         room, under_way = config.bus.read_words, deque()
         tight = (latency + LOAD_ROOM + config.bus.max_burst) * bus.words > room
@@ -212,23 +217,18 @@ class _Prediction:
                 yield
                 continue
             time, values = item
-            counts = values["counts"][:loops]
-            slots, count, inner = self.slots(values, counts, 0)
+            slots, count, inner = self.slots(values, values["counts"][:loops], 0)
             filling = values.get("mode") == LoadMode.FILL
             key = (values["run_bytes"], values["row_bytes"], values["memory_base"] % data_bytes)
             if key not in costs:
                 costs[key] = self.run_cost(*key)
             words, pieces = costs[key]
             if filling:
-                cost = -(-values["run_bytes"] // values["row_bytes"])
-            else:
-                cost = max(words / bus.words, pieces)
-            duration = inner * cost
-            burst = config.bus.max_burst
-            sizes = [burst] * (words // burst) + [words % burst] * (words % burst != 0)
-            spare = duration - inner * words / bus.words if not filling else duration
+                words, pieces = 0, -(-values["run_bytes"] // values["row_bytes"])
+            sizes = self.bursts(words)
             accepted.append(max(time + 1, front))
             front = max(front, time + WALK)
+            yield   # the dispatcher sees first what that makes room for
             for number in range(count):
                 for slot in slots:
                     if slot.wait is not None and number % slot.every == 0:
@@ -237,42 +237,56 @@ class _Prediction:
                             yield
                         front = max(front, semaphore.raised[semaphore.taken] + TOKEN)
                         semaphore.taken += 1
-                begin = front + (0 if filling else latency)
-                if begin > data:
-                    gaps.append((data, begin))
-                    data = begin
-                # Words of commands that came meanwhile took the bus, where it was not idle.
-                while self.counted < len(fetches) and fetches[self.counted] < data:
-                    stop = fetches[self.counted]
-                    start = stop - fetch_time
-                    while gaps and gaps[0][1] < start:
-                        gaps.popleft()
-                    idle = min(stop, gaps[0][1]) - max(start, gaps[0][0]) if gaps else 0
-                    pending += fetch_time - max(0, idle)
-                    self.counted += 1
-                if tight and not filling:
-                    for _ in range(inner):
-                        for size in sizes:
-                            while room < size:
-                                left, freed = under_way.popleft()
-                                front, room = max(front, left + LOAD_ROOM), room + freed
-                            data = max(data, front + latency) + size * cost / words
-                            room -= size
-                            under_way.append((data, size))
-                        front += 1
-                    data += max(0.0, pending - spare)
+                if filling:
+                    back = max(back, front) + inner * pieces
+                    front += inner
+                elif tight:
+                    for size in sizes * inner:
+                        while room < size:
+                            left, freed = under_way.popleft()
+                            front, room = max(front, left + LOAD_ROOM), room + freed
+                        start, end = self.read(front + latency, size)
+                        back = max(max(back, start) + size * pieces / words, end)
+                        room -= size
+                        under_way.append((back, size))
+                        front += 1 / len(sizes)
                 else:
-                    data += duration + max(0.0, pending - spare)
-                pending = 0.0
-                # Addresses run ahead of the data as far as there is room for words.
-                first = front
-                front = max(front + inner, data - config.bus.read_words / bus.words)
-                if not filling:
-                    self.reads.append((first, front, data))
+                    first = front
+                    start, end = self.read(front + latency, inner * words)
+                    back = max(max(back, start) + inner * pieces, end)
+                    # Addresses run ahead of rows as far as there is room for words.
+                    front = max(front + inner, back - room / bus.words)
+                    self.reads.append((first, front, end))
                 for slot in slots:
                     if slot.post is not None and (number + 1) % slot.every == 0:
-                        slot.post.raised.append(data + LOAD_RAISE)
-            self.end = max(self.end, data + LOAD_RAISE)
+                        slot.post.raised.append(back + LOAD_RAISE)
+            self.loaded += 1
+            self.end = max(self.end, back + LOAD_RAISE)
+
+    def bursts(self, words: int) -> list[int]:
+        """Words of the bursts of a run of ``words``, about."""
+        burst = self.config.bus.max_burst
+        return [burst] * (words // burst) + [words % burst] * (words % burst != 0)
+
+    def read(self, begin: float, words: int) -> tuple[float, float]:
+        """When the first and the last of words that may come from ``begin`` on have come."""
+        if begin > self.channel:
+            self.gaps.append((self.channel, begin))
+            self.channel = begin
+        start = self.channel
+        self.channel += words / self.bus.words
+        # Words of commands that came meanwhile took the channel, where it was not idle.
+        needs = COMMAND_BYTES // self.config.bus.data_bytes / self.bus.words
+        while self.counted < len(self.fetches) and self.fetches[self.counted] < self.channel:
+            until = self.fetches[self.counted]
+            while self.gaps and self.gaps[0][1] < until - needs:
+                self.gaps.popleft()
+            idle = 0.0
+            if self.gaps:
+                idle = min(until, self.gaps[0][1]) - max(until - needs, self.gaps[0][0])
+            self.channel += needs - max(0.0, idle)
+            self.counted += 1
+        return start, self.channel
 
     def execute(self, commands: list[dict]) -> Iterator[None]:
         config = self.config
@@ -372,8 +386,7 @@ class _Prediction:
                 costs[key] = self.run_cost(*key)
             words, pieces = costs[key]
             cost = max(words / bus.words, pieces)
-            burst = config.bus.max_burst
-            sizes = [burst] * (words // burst) + [words % burst] * (words % burst != 0)
+            sizes = self.bursts(words)
             accepted.append(max(time + 1, end))
             time = max(time + WALK, end)
             for number in range(count):
@@ -401,9 +414,9 @@ class _Prediction:
     def run(self, program: Sequence[tuple[Opcode, dict]]) -> int:
         own = {opcode: [values for kind, values in program if kind == opcode]
                for opcode in Opcode}
-        active = [self.load(own[Opcode.LOAD]), self.execute(own[Opcode.EXECUTE]),
-                  self.vector(own[Opcode.VECTOR]), self.store(own[Opcode.STORE]),
-                  self.dispatch(program)]
+        active = [self.dispatch(program), self.load(own[Opcode.LOAD]),
+                  self.execute(own[Opcode.EXECUTE]), self.vector(own[Opcode.VECTOR]),
+                  self.store(own[Opcode.STORE])]
         idle = 0
         while active:
             before = self._progress()
