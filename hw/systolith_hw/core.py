@@ -13,7 +13,7 @@ from .execute import ExecuteEngine
 from .isa import ErrorCode, Memory
 from .load import LoadEngine
 from .record import INDEX_BITS, error_layout
-from .registers import COUNTERS, ENGINES
+from .registers import COUNTERS, ENGINES, STATES
 from .scratchpad import Scratchpad
 from .semaphore import Semaphores
 from .store import StoreEngine
@@ -172,10 +172,12 @@ class Core(wiring.Component):
             "fetch_words": reader.command_word,
         }
         for name, engine in zip(ENGINES, engines, strict=True):
-            blocked = ~engine.busy & engine.blocked
-            events[f"{name}_busy"] = engine.busy
-            events[f"{name}_wait"] = blocked
-            events[f"{name}_stall"] = ~engine.busy & ~engine.blocked & ~engine.idle
+            applies = {"busy": engine.busy, "wait": engine.blocked, "weights": execute.starved,
+                       "idle": engine.idle, "stall": 1}
+            none = Const(1, 1)  # of the states before
+            for state in STATES[name]:
+                events[f"{name}_{state}"] = none & applies[state]
+                none = none & ~applies[state]
         m.d.comb += control.events.eq(Cat(events[name] for name in COUNTERS))
         return m
 

@@ -77,7 +77,7 @@ class WeightSequencer(wiring.Component):
         loops = self.config.control.execute_loops - 2  # the loops over tiles
         record = Record(COMMANDS[Opcode.EXECUTE], self.command.payload)
         kept = data.StructLayout({
-            "k_last": 8, "wgt_base": ROW_BITS, "wgt_rewind": ROW_BITS, "ring": 4,
+            "k_last": bits_for(rows), "wgt_base": ROW_BITS, "wgt_rewind": ROW_BITS, "ring": 4,
             "index": INDEX_BITS})
         m.submodules.walker = walker = CommandWalker(loops=loops, streams=(), kept=kept)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
@@ -222,7 +222,7 @@ class ActivationSequencer(wiring.Component):
         record = Record(COMMANDS[Opcode.EXECUTE], self.command.payload)
         kept = data.StructLayout({
             "act_base": ROW_BITS, "act_ring": 4, "acc_base": ROW_BITS, "acc_ring": 4,
-            "outside": 1, "k_last": 8, "accumulate": 1, "raises": 2,
+            "outside": 1, "k_last": self.lanes.shape(), "accumulate": 1, "raises": 2,
             "level": data.ArrayLayout(4, 2), "number": data.ArrayLayout(5, 2),
             "index": INDEX_BITS})
         m.submodules.walker = walker = CommandWalker(
@@ -306,6 +306,8 @@ class ExecuteEngine(wiring.Component):
         To the accumulator.
     acc_written : ``In(1)``
         The accumulator has written a row.
+    starved : ``Out(1)``
+        The next row waits for weights.
     wait, raise_ : ``Out(stream of number)``
         To the semaphores.
     raise_index : ``Out(INDEX_BITS)``
@@ -334,6 +336,7 @@ class ExecuteEngine(wiring.Component):
             "acc_first": Out(1),
             "acc_sums": Out(self.array.signature.members["sums"].shape),
             "acc_written": In(1),
+            "starved": Out(1),
             **engine_ports(),
         })
 
@@ -420,6 +423,7 @@ class ExecuteEngine(wiring.Component):
         m.d.comb += [
             self.busy.eq(rows.issue),
             self.blocked.eq(weights.waiting),
+            self.starved.eq(rows.starved),
             self.waiting.eq(weights.waiting & (no_rows | rows.starved) & still),
             self.waiting_index.eq(weights.waiting_index),
             self.idle.eq(~self.command.valid & weights.idle & no_rows & still),

@@ -114,21 +114,26 @@ class ShortQueue(wiring.Component):
         m = Module()
         width = Shape.cast(self.shape).width
         entries = [Signal(width, name=f"entry{i}", reset_less=True) for i in range(self.depth)]
-        level = Signal(range(self.depth + 1))
+        # An entry takes the one behind it, or the input where that is not valid: a register
+        # selects, so that a bit needs no more than one LUT.
+        valid = Signal(self.depth)
         write = self.i.valid & self.i.ready
         read = self.o.valid & self.o.ready
         m.d.comb += [
-            self.i.ready.eq(level != self.depth),
-            self.o.valid.eq(level != 0),
+            self.i.ready.eq(~valid[-1]),
+            self.o.valid.eq(valid[0]),
             Value.cast(self.o.payload).eq(entries[0]),
         ]
-        m.d.sync += level.eq(level + write - read)
+        with m.If(write & ~read):
+            m.d.sync += valid.eq(Cat(1, valid))
+        with m.Elif(read & ~write):
+            m.d.sync += valid.eq(valid[1:])
         for i, entry in enumerate(entries):
-            with m.If(write & (level == Mux(read, i + 1, i))):
-                m.d.sync += entry.eq(Value.cast(self.i.payload))
+            item = Value.cast(self.i.payload)
             if i + 1 < self.depth:
-                with m.Elif(read):
-                    m.d.sync += entry.eq(entries[i + 1])
+                item = Mux(valid[i + 1], entries[i + 1], item)
+            with m.If(read | ~valid[i]):
+                m.d.sync += entry.eq(item)
         return m
 
 

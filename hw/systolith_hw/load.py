@@ -88,7 +88,7 @@ class LoadEngine(wiring.Component):
         m.submodules.runs = runs = Fifo(
             shape=place_layout(self.config), depth=self.config.bus.read_words)
         m.submodules.settings = settings = ShortQueue(
-            shape=settings_layout, depth=self.config.control.queue_depth)
+            shape=settings_layout(self.config), depth=self.config.control.queue_depth)
         m.submodules.stepper = stepper = RunStepper(config=self.config)
         m.submodules.raiser = raiser = Raiser()
         wiring.connect(m, wiring.flipped(self.command), walker.command)
@@ -147,7 +147,7 @@ class LoadEngine(wiring.Component):
             bad_word.eq(stepper.piece.valid & ~now.filling & self.words.valid
                         & self.words.payload.error),
             step.eq(stepper.piece.valid & turn_free & ~bad_word & ~bad_row & ~self.halt
-                    & (now.filling | self.words.valid) & (raiser.ready | ~piece.event.any())),
+                    & (now.filling | self.words.valid) & raiser.ready),
             self.busy.eq(step),
             raiser.event.eq(Mux(step, piece.event, 0)),
             raiser.number.eq(now.number),

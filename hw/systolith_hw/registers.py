@@ -8,10 +8,15 @@ from types import MappingProxyType
 
 from .config import COMMAND_VERSION, CoreConfig
 
-__all__ = ["COUNTERS", "ENGINES", "MAGIC", "PARAMS_OFFSET", "REGISTERS", "Register", "constants"]
+__all__ = ["COUNTERS", "ENGINES", "MAGIC", "PARAMS_OFFSET", "REGISTERS", "STATES", "Register",
+           "constants"]
 
 MAGIC = int.from_bytes(b"SYST", "little")
 ENGINES = ("load", "execute", "vector", "store")
+# In every cycle of a program an engine is in exactly one of its states: the first that applies.
+STATES = MappingProxyType({
+    engine: ("busy", "wait", *(("weights",) if engine == "execute" else ()), "idle", "stall")
+    for engine in ENGINES})
 PARAMS_OFFSET = 0x080
 COUNTERS_OFFSET = 0x100
 
@@ -28,7 +33,7 @@ class Register:
 
 def _counters() -> tuple[tuple[str, str], ...]:
     basic = (
-        ("cycles", "Clock cycles from start to done or error."),
+        ("cycles", "Clock cycles from start to done or error; an engine's states add up to it."),
         ("rows", "Activation rows that entered the array (each R x C multiply-accumulates)."),
         ("load_words", "Bus words read by loads."),
         ("store_words", "Bus words written by stores."),
@@ -39,8 +44,11 @@ def _counters() -> tuple[tuple[str, str], ...]:
         for engine in ENGINES
         for state, text in (("busy", "made progress"),
                             ("wait", "waited for a semaphore"),
-                            ("stall", "waited for the bus, a scratchpad port or an engine behind")))
-    return basic + per_engine
+                            ("stall", "waited for the bus, a scratchpad or work under way")))
+    idle = tuple((f"{engine}_idle", f"Cycles in which {engine} had no command.")
+                 for engine in ENGINES)
+    return (*basic, *per_engine, *idle,
+            ("execute_weights", "Cycles in which execute's next row waited for weights."))
 
 
 COUNTERS = MappingProxyType({

@@ -62,10 +62,12 @@ def place_layout(config: CoreConfig) -> data.StructLayout:
         "event": 2, "first": 1})
 
 
-# What all runs of a command have in common.
-settings_layout = data.StructLayout({
-    "run_bytes": 16, "row_bytes": 16, "row_step": ROW_BITS, "memory": 2, "fill": 8, "filling": 1,
-    "ring": 4, "base": ROW_BITS, "number": data.ArrayLayout(5, 2), "index": INDEX_BITS})
+def settings_layout(config: CoreConfig) -> data.StructLayout:
+    """What all runs of a command have in common."""
+    return data.StructLayout({
+        "run_bytes": 16, "row_bytes": lane_bits(config), "row_step": ROW_BITS, "memory": 2,
+        "fill": 8, "filling": 1, "ring": 4, "base": ROW_BITS, "number": data.ArrayLayout(5, 2),
+        "index": INDEX_BITS})
 
 
 class RunWalker(wiring.Component):
@@ -105,7 +107,7 @@ class RunWalker(wiring.Component):
             "command": In(stream.Signature(RECORD_BITS)),
             "window_bytes": In(32),
             "run": Out(stream.Signature(run_layout(config))),
-            "settings": Out(settings_layout),
+            "settings": Out(settings_layout(config)),
             "wait": Out(stream.Signature(5)),
             "waiting": Out(1),
             "idle": Out(1),
@@ -116,7 +118,8 @@ class RunWalker(wiring.Component):
         m = Module()
         loops = self.config.control.load_loops
         kept = data.StructLayout({
-            "settings": settings_layout, "raises": 2, "level": data.ArrayLayout(4, 2)})
+            "settings": settings_layout(self.config), "too_wide": 1, "raises": 2,
+            "level": data.ArrayLayout(4, 2)})
         m.submodules.walker = walker = CommandWalker(loops=loops, streams=(32, 32), kept=kept)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         self._connect_command(m, walker, loops)
@@ -134,7 +137,7 @@ class RunWalker(wiring.Component):
                 m.d.comb += [
                     row.eq(pad_address[exact_log2(pitch):]),
                     run.lane.eq(lane),
-                    fits.eq(lane + now.row_bytes <= row_bytes),
+                    fits.eq((lane + now.row_bytes <= row_bytes) & ~walker.kept.too_wide),
                 ]
         memory_end = Signal(33)
         in_window = Signal()
@@ -185,6 +188,7 @@ class RunWalker(wiring.Component):
             command.waits.valid.eq(valid),
             command.waits.number.eq(number),
             command.waits.level.eq(level),
+            command.kept.too_wide.eq(record["row_bytes"][lane_bits(self.config):].any()),
             command.kept.raises.eq(raises),
             command.kept.level.eq(level),
             settings.run_bytes.eq(record["run_bytes"]),
@@ -236,12 +240,12 @@ class RunStepper(wiring.Component):
         self.chunk_bytes = chunk_bytes
         super().__init__({
             "run": In(stream.Signature(place_layout(config))),
-            "settings": In(settings_layout),
+            "settings": In(settings_layout(config)),
             "piece": Out(stream.Signature(data.StructLayout({
                 "row": ROW_BITS, "lane": lane_bits(config),
                 "offset": exact_log2(config.bus.data_bytes), "count": lane_bits(config),
                 "event": 2, "word_end": 1, "run_end": 1}))),
-            "now": Out(settings_layout),
+            "now": Out(settings_layout(config)),
         })
 
     def elaborate(self, platform):
@@ -249,7 +253,7 @@ class RunStepper(wiring.Component):
         bus_bytes = self.config.bus.data_bytes
         lane_width = lane_bits(self.config)
         run, piece = self.run.payload, self.piece.payload
-        now    = Signal(settings_layout, reset_less=True)
+        now    = Signal(settings_layout(self.config), reset_less=True)
         inside = Signal()
         row    = Signal(ROW_BITS, reset_less=True)
         first_lane = Signal(lane_width, reset_less=True)

@@ -43,6 +43,7 @@ class TB:
         self.word_count = 0
         self.done = 0            # bursts answered
         self.raised = []         # bursts answered at each raise
+        self.busy = []           # whether bytes moved, by cycle
         self.fails = False       # the bus answers with an error
         self.error = None
         self.offered = set()
@@ -104,6 +105,7 @@ class TB:
         error = plain(ctx.get(dut.error))
         if error["valid"]:
             self.error = (error["code"], error["index"])
+        self.busy.append(ctx.get(dut.busy))
         await ctx.tick()
 
     def _write(self):
@@ -132,6 +134,17 @@ def test_random_stores_equal_the_model_and_touch_no_other_byte(name, pause):
     assert tb.semaphores["store_wait"] == tb.transfers.semaphores["store_wait"]
     assert tb.semaphores["store_raise"] == tb.transfers.semaphores["store_raise"]
     assert tb.word_count == tb.transfers.state.counters["store_words"]
+
+
+@pytest.mark.parametrize("runs", [1, 32])
+def test_rows_as_wide_as_words_move_a_word_every_cycle(runs):
+    tb = TB(CONFIGS["row_is_word"], seed=0, pause=0)
+    size = 8 * 32 // runs
+    tb.run([COMMANDS[Opcode.STORE].encode({
+        "memory_base": 8 * i, "run_bytes": size, "row_bytes": 8, "counts": [runs],
+        "memory_jumps": [size], "pad_jumps": [size]}) for i in range(3)])
+    first = tb.busy.index(1)
+    assert tb.busy[first:first + 96] == [1] * 96, "no gap between runs, nor between commands"
 
 
 def test_raises_when_memory_has_answered_the_last_burst_of_the_iteration():

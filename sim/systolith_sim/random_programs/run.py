@@ -11,6 +11,7 @@ from systolith.device import PAGE_BYTES, ModelDevice
 from systolith.errors import CoreError
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES, ErrorCode
+from systolith_hw.registers import STATES
 
 from ..device import RtlDevice
 from ..tools import ToolError
@@ -245,7 +246,17 @@ def _check_episode(device: RtlDevice, program: Expected, episode: Episode, cycle
                  if found[name] != value}
     if different:
         raise Failure(f"Verilog, {episode}: (Verilog, model) {different}")
+    _account(counters, f"Verilog, {episode}")
     return counters["cycles"]
+
+
+def _account(counters: dict[str, int], what: str) -> None:
+    """Every engine is in one state in each cycle."""
+    for engine, states in STATES.items():
+        values = {state: counters.get(f"{engine}_{state}") for state in states}
+        if None not in values.values() and sum(values.values()) != counters["cycles"]:
+            raise Failure(f"{what}: cycles of {engine}, {values}, must add up to "
+                          f"{counters['cycles']}")
 
 
 def _compare(memory: np.ndarray, expected: np.ndarray, what: str) -> None:
