@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
+from . import registers
 from .config import CoreConfig
 from .core import Core
 from .record import RECORD_BITS
@@ -12,7 +13,8 @@ from .registers import BASIC_COUNTERS, COUNTERS, ENGINES
 __all__ = ["PULSES", "STATES", "TRACKS", "WORK", "ObservedCore"]
 
 TRACKS = (*ENGINES, "fetch")
-STATES = ("idle", "busy", "wait", "stall")     # in the order of their numbers
+# In the order of their numbers; waiting for weights is one of the stalls.
+STATES = ("idle", "busy", "wait", "stall")
 PULSES = BASIC_COUNTERS[1:]                    # what a timeline counts besides
 # What counts an engine's work, piece by piece, in the order of its commands.
 WORK = {"load": "load_words", "execute": "execute_busy", "vector": "vector_busy",
@@ -67,8 +69,9 @@ class ObservedCore(wiring.Component):
         tracks, shown, commands = [], [], []
         for name in ENGINES:
             state = Signal(2, name=f"{name}_state")
-            m.d.comb += state.eq(_number({what: _event(events, f"{name}_{what}")
-                                          for what in STATES[1:]}))
+            m.d.comb += state.eq(_number({
+                what: Cat(_event(events, f"{name}_{own}") for own in _counted_as(name, what)).any()
+                for what in STATES[1:]}))
             tracks.append(Cat(state, _event(events, WORK[name]), Const(0, 29)))
             command = _member(m, f"{name}.command")
             seen = Signal(name=f"{name}_seen")
@@ -96,6 +99,12 @@ class ObservedCore(wiring.Component):
         with m.Elif(ends):
             m.d.sync += running.eq(0)
         return running
+
+
+def _counted_as(engine: str, state: str) -> list[str]:
+    """The core's own states of an engine that ``state`` of ``STATES`` stands for."""
+    return [own for own in registers.STATES[engine]
+            if own == state or (state == "stall" and own not in STATES)]
 
 
 def _member(m: Module, path: str):

@@ -51,8 +51,10 @@ def estimate_cycles(problem: Problem, tiling: Tiling) -> float:
     # While the first strip's activations arrive the array has no more than its tiles to do, and
     # nothing before all have come where that strip is a kept one.
     first = tiling.strips[0]
-    head = first.rows * row_words if first.kept else k_tiles * max(0, (first.rows + first.tiles * array_rows * config.array.cols
-                             / data_bytes) - max(first.rows, array_rows) * first.tiles)
+    head = first.rows * row_words
+    if not first.kept:
+        weights = first.tiles * array_rows * config.array.cols / data_bytes
+        head = k_tiles * max(0, first.rows + weights - max(first.rows, array_rows) * first.tiles)
     # A chunk's place in the ring is used again only after a round trip.
     chunk_tiles = tiling.chunk_tiles if tiling.kept else tiling.span_tiles
     used = chunk_tiles * max(rows, array_rows)

@@ -103,7 +103,9 @@ def test_states_last_as_long_as_the_core_counts(traced):
             own = within(slices[engine], program)
             states = {state: sum(event["dur"] for event in own if event["name"] == name)
                       for state, name in PHASES.items()}
-            assert states == {state: counters[f"{engine}_{state}"] for state in PHASES}
+            wanted = {state: counters[f"{engine}_{state}"] for state in PHASES}
+            wanted["stall"] += counters.get(f"{engine}_weights", 0)
+            assert states == wanted
             commands = [event for event in own if event["cat"] == "command"]
             idle = program["dur"] - sum(event["dur"] for event in commands)
             assert sum(states.values()) + idle == counters["cycles"]
