@@ -73,7 +73,7 @@ class Program:
         self.balance: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self.commands)
+        return len(self.commands if self.draft else self.records)
 
     def encode(self) -> bytes:
         """All commands, 64 bytes each."""
