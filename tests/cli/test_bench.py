@@ -89,7 +89,8 @@ def test_the_verilog_counts_cycles(run, run_json, layers, tmp_path):
     assert slow["cycles"] > report["cycles"] + 2 * 168
 
     text = run(*arguments).stdout
-    assert re.search(r"^ +2 +20 +10 +30 +[\d,]+ +400 .* yes +overhead [\d,]+ cycles *$", text, re.M)
+    assert re.search(r"^ +2 +20 +10 +30 +swapped +[\d,]+ +[\d,]+ +400 .* yes +overhead [\d,]+ "
+                     r"cycles *$", text, re.M)
     assert re.search(r"^of bound +\d+\.\d % \(geometric mean\), lowest \d+\.\d % at 1 x 9 x 16$",
                      text, re.M)
     assert re.search(r"^bit-exact +yes, all 3$", text, re.M)
@@ -122,7 +123,7 @@ def test_the_suite_runs_the_shapes_of_the_package(run_json):
 def test_wrong_results_end_with_1_and_their_shapes(run, layers, monkeypatch):
     honest = ModelDevice.read
     monkeypatch.setattr(ModelDevice, "read", lambda self, address, count:
-                        honest(self, address, count) ^ (count == 200 + 19 * 2))
+                        honest(self, address, count) ^ (count == 20 * 10))
     arguments = ("bench", "gemm", "--shapes", layers, "--device", "model", "--preset", "tiny",
                  "--jobs", 1)
     result = run(*arguments)

@@ -139,7 +139,8 @@ PROOFS = (
         make=lambda: Ordered(ShortQueue(shape=2, depth=3), room=3, latency=0),
         bugs=(
             Bug("an entry that does not move up", "hw/systolith_hw/fifo.py",
-                "level == Mux(read, i + 1, i)", "level == i", RUN),
+                "Mux(valid[i + 1], entries[i + 1], item)",
+                "Mux(valid[i + 1], entries[i], item)", RUN),
         )),
     Proof(
         name="commands-room", block="dispatch.py",
