@@ -49,6 +49,13 @@ class Operands:
                 address=self.product.a_address + first_row * self.product.a_pitch + start,
                 row=buffer_row + (start - k_start) // height * rows, row_step=rows,
                 counts=[rows], strides=[self.product.a_pitch], row_strides=[1])
+        lanes = self.product.k % height
+        if k_stop == self.product.k < self.tiling.padded_k and lanes:
+            # Lanes that meet the padding, weights of 0.
+            self.program.fill(
+                memory=Memory.ACT, value=0, run_bytes=height - lanes, byte=lanes,
+                row=buffer_row + (k_stop - k_start) // height * rows, counts=[rows],
+                row_strides=[1])
 
     def load_weights(self, tile: int, tiles: int, *, offset: int, chunk_rows: int,
                      chunks: int = 1) -> None:

@@ -14,6 +14,7 @@ __all__ = ["choose_tiling", "estimate_cycles", "predict_product"]
 FIRST_LOOK = 40     # kinds of tilings whose best one is predicted, at most
 SECOND_LOOK = 16    # of each of the three kinds that come out best, at most
 BUDGET = 12_000     # commands and chunks of weights that a search's predictions may follow
+PROGRAM_SHARE = 4   # of the memory that can be addressed, for commands: the inverse
 ROUND_TRIP = 60     # cycles, besides R + C, from a chunk's last use to the next one in its place
 
 
@@ -87,7 +88,11 @@ def choose_tiling(problem: Problem) -> tuple[float, Tiling]:
     with the best estimate is predicted first; then more of the best kinds.
     """
     kinds: dict[tuple, list[tuple[float, int, Tiling]]] = {}
-    for number, tiling in enumerate(possible_tilings(problem)):
+    tilings = list(possible_tilings(problem))
+    # Where memory is small, commands must leave room for operands.
+    most = (1 << problem.config.bus.addr_bits) // (PROGRAM_SHARE * COMMAND_BYTES)
+    small = [tiling for tiling in tilings if _work(tiling)[0] <= most]
+    for number, tiling in enumerate(small or [min(tilings, key=lambda tiling: _work(tiling)[0])]):
         kind = tiling.kept, len(tiling.block_rows), tiling.chunk_tiles
         kinds.setdefault(kind, []).append((estimate_cycles(problem, tiling), number, tiling))
     for members in kinds.values():
