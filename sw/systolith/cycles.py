@@ -8,7 +8,7 @@ Verilog.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -95,6 +95,7 @@ class _Prediction:
         self.channel = 0.0      # until when words come
         self.gaps: deque[tuple[float, float]] = deque()     # when none came for loads
         self.counted = 0    # fetches that the loads' words have made way for
+        self.costs: dict[tuple[int, int, int], tuple[int, int]] = {}    # of runs
         self.end = 0.0
 
     # Shared by the engines.
@@ -160,7 +161,8 @@ class _Prediction:
         return end if front <= time else min(
             end, time + self.config.bus.read_words / self.bus.words)
 
-    def control(self, values: dict, time: float):
+    def control(self, values: dict, time: float) -> Generator[None, None, float]:
+        """Do a control command; when the dispatcher is done with it."""
         operation = values["operation"]
         if operation == ControlOp.CREDIT:
             raised = self.semaphores[values["register"]].raised
@@ -174,55 +176,59 @@ class _Prediction:
             return max(time, self.end) + 2
         return time + 1
 
-    def commands(self, engine: int, commands: list[dict]) -> Iterator[tuple[float, dict] | None]:
-        """Each command of an engine with the time when the engine sees it; None: not yet."""
-        words = COMMAND_BYTES // self.config.bus.data_bytes
+    def arrival(self, engine: int, number: int) -> Generator[None, None, float]:
+        """When an engine sees its command ``number``."""
         ready, accepted = self.ready[engine], self.accepted[engine]
-        for number, values in enumerate(commands):
-            while len(ready) <= number:
-                yield None
-            time = ready[number]
-            if number:
-                time = max(time, accepted[number - 1])
-            yield time + words + QUEUE, values
+        while len(ready) <= number:
+            yield
+        time = max(ready[number], accepted[number - 1]) if number else ready[number]
+        return time + COMMAND_BYTES // self.config.bus.data_bytes + QUEUE
 
-    def run_cost(self, run: int, row_bytes: int, offset: int) -> tuple[int, int]:
-        """Words and row pieces of a run that starts ``offset`` bytes into a word."""
+    @staticmethod
+    def take(slots: Sequence[_Slot], number: int) -> Generator[None, None, float]:
+        """Take what iteration ``number`` waits for; when it may begin."""
+        time = 0.0
+        for slot in slots:
+            if slot.wait is not None and number % slot.every == 0:
+                semaphore = slot.wait
+                while len(semaphore.raised) <= semaphore.taken:
+                    yield
+                time = max(time, semaphore.raised[semaphore.taken] + TOKEN)
+                semaphore.taken += 1
+        return time
+
+    @staticmethod
+    def post(slots: Sequence[_Slot], number: int, time: float) -> None:
+        """Raise, at ``time``, what iteration ``number`` raises at its end."""
+        for slot in slots:
+            if slot.post is not None and (number + 1) % slot.every == 0:
+                slot.post.raised.append(time)
+
+    def run_cost(self, values: dict) -> tuple[int, int]:
+        """Words and row pieces of a command's first run."""
         data_bytes = self.config.bus.data_bytes
-        row_bytes = min(row_bytes, run)
-        words = (offset + run + data_bytes - 1) // data_bytes
-        if data_bytes % row_bytes == 0 and offset % row_bytes == 0:
-            return words, -(-run // row_bytes)
-        if row_bytes % data_bytes == 0 and offset == 0:
-            return words, words
-        ends = {position for position in range(row_bytes, run, row_bytes)}
-        ends |= {position for position in range(data_bytes - offset, run, data_bytes)}
-        return words, len(ends) + 1
+        key = (values["run_bytes"], values["row_bytes"], values["memory_base"] % data_bytes)
+        if key not in self.costs:
+            self.costs[key] = _pieces(*key, data_bytes)
+        return self.costs[key]
 
     # Engines.
 
     def load(self, commands: list[dict]) -> Iterator[None]:
         """Addresses leave at ``front``, words come until ``channel``, rows stand at ``back``."""
         config, bus = self.config, self.bus
-        loops, data_bytes = config.control.load_loops, config.bus.data_bytes
+        loops = config.control.load_loops
         latency = bus.latency + LOAD
         front = back = 0.0
         accepted = self.accepted[0]
         # With little room a burst is asked for only when words of those before have been taken.
         room, under_way = config.bus.read_words, deque()
         tight = (latency + LOAD_ROOM + config.bus.max_burst) * bus.words > room
-        costs: dict = {}
-        for item in self.commands(0, commands):
-            if item is None:
-                yield
-                continue
-            time, values = item
+        for position, values in enumerate(commands):
+            time = yield from self.arrival(0, position)
             slots, count, inner = self.slots(values, values["counts"][:loops], 0)
             filling = values.get("mode") == LoadMode.FILL
-            key = (values["run_bytes"], values["row_bytes"], values["memory_base"] % data_bytes)
-            if key not in costs:
-                costs[key] = self.run_cost(*key)
-            words, pieces = costs[key]
+            words, pieces = self.run_cost(values)
             if filling:
                 words, pieces = 0, -(-values["run_bytes"] // values["row_bytes"])
             sizes = self.bursts(words)
@@ -230,13 +236,7 @@ class _Prediction:
             front = max(front, time + WALK)
             yield   # the dispatcher sees first what that makes room for
             for number in range(count):
-                for slot in slots:
-                    if slot.wait is not None and number % slot.every == 0:
-                        semaphore = slot.wait
-                        while len(semaphore.raised) <= semaphore.taken:
-                            yield
-                        front = max(front, semaphore.raised[semaphore.taken] + TOKEN)
-                        semaphore.taken += 1
+                front = max(front, (yield from self.take(slots, number)))
                 if filling:
                     back = max(back, front) + inner * pieces
                     front += inner
@@ -257,9 +257,7 @@ class _Prediction:
                     # Addresses run ahead of rows as far as there is room for words.
                     front = max(front + inner, back - room / bus.words)
                     self.reads.append((first, front, end))
-                for slot in slots:
-                    if slot.post is not None and (number + 1) % slot.every == 0:
-                        slot.post.raised.append(back + LOAD_RAISE)
+                self.post(slots, number, back + LOAD_RAISE)
             self.loaded += 1
             self.end = max(self.end, back + LOAD_RAISE)
 
@@ -295,11 +293,8 @@ class _Prediction:
                   + EXECUTE_RAISE)
         accepted = self.accepted[1]
         weights = rows_end = rows_begin = swap = 0.0
-        for item in self.commands(1, commands):
-            if item is None:
-                yield
-                continue
-            time, values = item
+        for position, values in enumerate(commands):
+            time = yield from self.arrival(1, position)
             counts = values["counts"][:depth]
             rows = counts[0] * counts[1]
             slots, count, tiles = self.slots(values, counts[2:], 2)
@@ -307,14 +302,7 @@ class _Prediction:
             accepted.append(max(time + 1, weights, rows_begin))
             weights = max(weights, time + WALK)
             for number in range(count):
-                begin = max(weights, swap)
-                for slot in slots:
-                    if slot.wait is not None and number % slot.every == 0:
-                        semaphore = slot.wait
-                        while len(semaphore.raised) <= semaphore.taken:
-                            yield
-                        begin = max(begin, semaphore.raised[semaphore.taken] + TOKEN)
-                        semaphore.taken += 1
+                begin = max(weights, swap, (yield from self.take(slots, number)))
                 weights = begin + height
                 swap = max(rows_end, weights)
                 if number == 0:
@@ -323,9 +311,7 @@ class _Prediction:
                     weights = swap + (tiles - 2) * period + height
                     swap += (tiles - 1) * period
                 rows_end = swap + rows
-                for slot in slots:
-                    if slot.post is not None and (number + 1) % slot.every == 0:
-                        slot.post.raised.append(rows_end + to_sum)
+                self.post(slots, number, rows_end + to_sum)
             self.end = max(self.end, rows_end + to_sum)
 
     def vector(self, commands: list[dict]) -> Iterator[None]:
@@ -335,11 +321,8 @@ class _Prediction:
         accepted = self.accepted[2]
         end = written = 0.0
         kind = None
-        for item in self.commands(2, commands):
-            if item is None:
-                yield
-                continue
-            time, values = item
+        for position, values in enumerate(commands):
+            time = yield from self.arrival(2, position)
             slots, count, groups = self.slots(values, values["counts"][:depth], 0)
             raw = values["result_type"] == ElementType.INT32
             to_result = VECTOR_RAW_RAISE if raw else VECTOR_RAISE
@@ -351,52 +334,31 @@ class _Prediction:
                 time = max(time, written)
             kind = raw
             for number in range(count):
-                for slot in slots:
-                    if slot.wait is not None and number % slot.every == 0:
-                        semaphore = slot.wait
-                        while len(semaphore.raised) <= semaphore.taken:
-                            yield
-                        time = max(time, semaphore.raised[semaphore.taken] + TOKEN)
-                        semaphore.taken += 1
+                time = max(time, (yield from self.take(slots, number)))
                 time += groups
-                for slot in slots:
-                    if slot.post is not None and (number + 1) % slot.every == 0:
-                        slot.post.raised.append(time + to_result)
+                self.post(slots, number, time + to_result)
             end, written = time, time + to_result
             self.end = max(self.end, written)
 
     def store(self, commands: list[dict]) -> Iterator[None]:
         config, bus = self.config, self.bus
-        loops, data_bytes = config.control.load_loops, config.bus.data_bytes
+        loops = config.control.load_loops
         accepted = self.accepted[3]
         end = 0.0
         to_reply = bus.latency + STORE_RAISE
         # Few bursts may be without an answer; runs have one at least.
         under_way: deque[float] = deque()
         tight = to_reply > config.bus.write_bursts
-        costs: dict = {}
-        for item in self.commands(3, commands):
-            if item is None:
-                yield
-                continue
-            time, values = item
+        for position, values in enumerate(commands):
+            time = yield from self.arrival(3, position)
             slots, count, runs = self.slots(values, values["counts"][:loops], 0)
-            key = (values["run_bytes"], values["row_bytes"], values["memory_base"] % data_bytes)
-            if key not in costs:
-                costs[key] = self.run_cost(*key)
-            words, pieces = costs[key]
+            words, pieces = self.run_cost(values)
             cost = max(words / bus.words, pieces)
             sizes = self.bursts(words)
             accepted.append(max(time + 1, end))
             time = max(time + WALK, end)
             for number in range(count):
-                for slot in slots:
-                    if slot.wait is not None and number % slot.every == 0:
-                        semaphore = slot.wait
-                        while len(semaphore.raised) <= semaphore.taken:
-                            yield
-                        time = max(time, semaphore.raised[semaphore.taken] + TOKEN)
-                        semaphore.taken += 1
+                time = max(time, (yield from self.take(slots, number)))
                 if tight:
                     for size in sizes * runs:
                         if len(under_way) == config.bus.write_bursts:
@@ -405,9 +367,7 @@ class _Prediction:
                         under_way.append(time + bus.latency + STORE_ROOM)
                 else:
                     time += runs * cost
-                for slot in slots:
-                    if slot.post is not None and (number + 1) % slot.every == 0:
-                        slot.post.raised.append(time + to_reply)
+                self.post(slots, number, time + to_reply)
             end = time
             self.end = max(self.end, time + to_reply)
 
@@ -433,6 +393,19 @@ class _Prediction:
     def _progress(self) -> tuple[int, ...]:
         return (*(semaphore.taken for semaphore in self.semaphores),
                 *(len(accepted) for accepted in self.accepted), len(self.fetches))
+
+
+def _pieces(run: int, row_bytes: int, offset: int, data_bytes: int) -> tuple[int, int]:
+    """Words and row pieces of a run that starts ``offset`` bytes into a word."""
+    row_bytes = min(row_bytes, run)
+    words = (offset + run + data_bytes - 1) // data_bytes
+    if data_bytes % row_bytes == 0 and offset % row_bytes == 0:
+        return words, -(-run // row_bytes)
+    if row_bytes % data_bytes == 0 and offset == 0:
+        return words, words
+    ends = {position for position in range(row_bytes, run, row_bytes)}
+    ends |= {position for position in range(data_bytes - offset, run, data_bytes)}
+    return words, len(ends) + 1
 
 
 def predict_cycles(commands: Sequence[tuple[Opcode, dict]], *, config: CoreConfig,

@@ -268,7 +268,6 @@ class _Placed:
                 target: Tensor) -> Product:
         """One layer, with its weights and parameters in memory."""
         k, n = layer.weights.shape
-        constants = {}
         if self.swapped:
             pitch = self._pitch(n, k)
             rows = np.zeros((n, pitch), np.int8)

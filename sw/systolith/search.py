@@ -87,22 +87,24 @@ def choose_tiling(problem: Problem) -> tuple[float, Tiling]:
     Of every kind of tiling (activations kept or not, number of blocks, size of a chunk) the one
     with the best estimate is predicted first; then more of the best kinds.
     """
+    def kind_of(tiling: Tiling) -> tuple[bool, int, int]:
+        return tiling.kept, len(tiling.block_rows), tiling.chunk_tiles
+
     kinds: dict[tuple, list[tuple[float, int, Tiling]]] = {}
     tilings = list(possible_tilings(problem))
     # Where memory is small, commands must leave room for operands.
     most = (1 << problem.config.bus.addr_bits) // (PROGRAM_SHARE * COMMAND_BYTES)
     small = [tiling for tiling in tilings if _work(tiling)[0] <= most]
     for number, tiling in enumerate(small or [min(tilings, key=lambda tiling: _work(tiling)[0])]):
-        kind = tiling.kept, len(tiling.block_rows), tiling.chunk_tiles
-        kinds.setdefault(kind, []).append((estimate_cycles(problem, tiling), number, tiling))
+        kinds.setdefault(kind_of(tiling), []).append(
+            (estimate_cycles(problem, tiling), number, tiling))
     for members in kinds.values():
         members.sort()
     order = sorted(kinds, key=lambda kind: kinds[kind][0])
     left = BUDGET
     results: list[tuple[float, int, Tiling]] = []
-    best: list[tuple] = []
 
-    def look(kind: tuple, members: list[tuple[float, int, Tiling]]) -> None:
+    def look(members: list[tuple[float, int, Tiling]]) -> None:
         nonlocal left
         for _, number, tiling in members:
             work = sum(_work(tiling))
@@ -112,12 +114,11 @@ def choose_tiling(problem: Problem) -> tuple[float, Tiling]:
             cycles = predict_product(problem, tiling)
             if cycles is not None:
                 results.append((cycles, number, tiling))
-                best.append((cycles, kind))
 
     for kind in order[:FIRST_LOOK]:
-        look(kind, kinds[kind][:1])
-    for _, kind in sorted(best)[:3]:
-        look(kind, kinds[kind][1:SECOND_LOOK])
+        look(kinds[kind][:1])
+    for _, kind in sorted((cycles, kind_of(tiling)) for cycles, _, tiling in results)[:3]:
+        look(kinds[kind][1:SECOND_LOOK])
     cycles, _, tiling = min(results) if results else kinds[order[0]][0]
     return cycles, tiling
 
