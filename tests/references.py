@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from systolith import Device, gemm, quantise_multiplier
+from systolith.vector import compile_vector, operations
+from systolith.vector.pooling import Pooling, compile_pooling
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,6 +22,11 @@ FULLY_CONNECTED = ("fully_connected_mve_1", "fully_connected_null_bias_0", "full
                    "fc_per_ch")
 BATCH_MATMUL = tuple(f"batch_matmul_{number}_s8" for number in range(1, 6))
 CMSIS_NN = FULLY_CONNECTED + BATCH_MATMUL
+CMSIS_NN_VECTOR = (
+    "add", "add_s16_spill", "mul", "mul_s16", "softmax", "maximum_broadcast_ch_int8",
+    "maximum_broadcast_height_int8", "maximum_no_broadcast_int8", "minimum_broadcast_ch_int8",
+    "minimum_broadcast_width_int8", "minimum_scalar_2_int8", "maxpooling", "maxpooling_2",
+    "maxpooling_4", "maxpooling_5", "maxpool_int16", "maxpool_int16_1", "avgpooling_int16_3")
 
 MATMUL_INTEGER = ("test_matmulinteger",)
 QLINEAR_MATMUL = tuple(f"test_qlinearmatmul_{rank}_{dtype}_{scale}" for rank in ("2D", "3D")
@@ -41,7 +48,7 @@ def models_path() -> Path:
 
 
 def cmsis_nn(name: str) -> Case:
-    """The CMSIS-NN case called ``name``; must be equal bit for bit.
+    """The CMSIS-NN case called ``name``; must be equal bit for bit, a softmax within a unit.
 
     Raises
     ------
@@ -51,8 +58,83 @@ def cmsis_nn(name: str) -> Case:
     with np.load(models_path() / "cmsis_nn" / f"{name}.npz") as data:
         arrays = {key: data[key] for key in data.files}
     config = json.loads(str(arrays.pop("config")))
-    build = _fully_connected if name in FULLY_CONNECTED else _batch_matmul
-    return Case(name, 0, build(config, arrays))
+    config["average"] = name.startswith("avg")
+    if name in FULLY_CONNECTED:
+        return Case(name, 0, _fully_connected(config, arrays))
+    if name in BATCH_MATMUL:
+        return Case(name, 0, _batch_matmul(config, arrays))
+    build = next(build for prefix, build in (
+        ("add", _addition), ("mul", _product), ("softmax", _softmax), ("max", _pooling),
+        ("avg", _pooling)) if name.startswith(prefix)) if "LAYER_TYPE" not in config else _extreme
+    return Case(name, int(build is _softmax), build(config, arrays))
+
+
+def _vector(operation: operations.Operation, inputs: list[np.ndarray],
+            expected: np.ndarray) -> Callable:
+    def run(device: Device) -> tuple[np.ndarray, np.ndarray]:
+        image = compile_vector(operation, *(x.shape for x in inputs), config=device.config)
+        return image.run(device, *inputs)[0], expected
+    return run
+
+
+def _pair(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[list, dict]:
+    """Inputs, and what the constructors of sums and products share."""
+    inputs = [arrays["input1"], arrays["input2"]]
+    return inputs, {
+        "offsets": (config["INPUT1_OFFSET"], config["INPUT2_OFFSET"]),
+        "out_zero_point": config["OUTPUT_OFFSET"], "dtype": inputs[0].dtype.name,
+        "clamp": (config["OUT_ACTIVATION_MIN"], config["OUT_ACTIVATION_MAX"])}
+
+
+def _addition(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:
+    inputs, common = _pair(config, arrays)
+    operation = operations.exact_addition(
+        left_shift=config["LEFT_SHIFT"],
+        multipliers=((config["INPUT1_MULT"], config["INPUT1_SHIFT"]),
+                     (config["INPUT2_MULT"], config["INPUT2_SHIFT"])),
+        out_multiplier=(config["OUTPUT_MULT"], config["OUTPUT_SHIFT"]), **common)
+    return _vector(operation, inputs, arrays["output_ref"])
+
+
+def _product(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:
+    inputs, common = _pair(config, arrays)
+    operation = operations.product(
+        multiplier=(config["OUTPUT_MULT"], config["OUTPUT_SHIFT"]), **common)
+    return _vector(operation, inputs, arrays["output_ref"])
+
+
+def _softmax(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:
+    shape = config["NUM_ROWS"], config["ROW_SIZE"]
+    # The multiplier is that of numbers with 26 bits of fraction.
+    scale = config["INPUT_MULT"] * 2.0 ** (config["INPUT_LEFT_SHIFT"] - 31 - 26)
+    return _vector(operations.softmax(scale=scale), [arrays["input"].reshape(shape)],
+                   arrays["output_ref"].reshape(shape))
+
+
+def _extreme(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:
+    inputs = [arrays[f"input_tensor_{side}"].reshape(
+        [config[f"{axis}_{side}"] for axis in ("BATCH", "HEIGHT", "WIDTH", "CHANNEL")])
+        for side in (1, 2)]
+    build = {"maximum": operations.maximum, "minimum": operations.minimum}[config["LAYER_TYPE"]]
+    expected = arrays["output"].reshape(np.broadcast_shapes(*(x.shape for x in inputs)))
+    return _vector(build(dtype=inputs[0].dtype.name), inputs, expected)
+
+
+def _pooling(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:
+    x, expected = arrays["input_tensor"], arrays["output"]
+    shape = [config[key] for key in ("BATCH_SIZE", "INPUT_H", "INPUT_W", "INPUT_C")]
+    outputs = config["OUTPUT_H"], config["OUTPUT_W"]
+    pooling = Pooling(
+        average=config["average"], window=(config["FILTER_H"], config["FILTER_W"]),
+        stride=(config["STRIDE_H"], config["STRIDE_W"]), outputs=outputs,
+        padding=(config["PADDING_H"], config["PADDING_W"]), dtype=x.dtype.name,
+        clamp=(config["ACTIVATION_MIN"], config["ACTIVATION_MAX"]))
+
+    def run(device: Device) -> tuple[np.ndarray, np.ndarray]:
+        image = compile_pooling(pooling, shape, config=device.config)
+        return (image.run(device, x.reshape(shape))[0],
+                expected.reshape(shape[0], *outputs, shape[3]))
+    return run
 
 
 def _fully_connected(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:

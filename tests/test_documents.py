@@ -11,7 +11,7 @@ import pytest
 from amaranth.lib import wiring
 from click.testing import CliRunner
 from systolith.cli import main
-from systolith.cli.bench import bench_gemm
+from systolith.cli.bench import bench
 from systolith.cli.manual import manual
 from systolith_hw.axi import read_ports, write_ports
 from systolith_hw.config import BusConfig, CoreConfig
@@ -55,10 +55,10 @@ def test_what_documents_tell_users_to_run_runs(tmp_path, monkeypatch):
     for document in DOCUMENTS:
         for line in shell_lines(document):
             words = shlex.split(line)
-            if words[:3] == ["systolith", "bench", "gemm"]:
+            if words[:2] == ["systolith", "bench"]:
                 # Minutes of simulation: that their options are understood.
                 parent = main.make_context("systolith", words[1:])
-                assert bench_gemm.make_context("gemm", words[3:], parent).params, (
+                assert bench.commands[words[2]].make_context(words[2], words[3:], parent).params, (
                     document.name, line)
             elif words[0] == "systolith":
                 result = CliRunner().invoke(main, words[1:])
@@ -172,6 +172,7 @@ SAMPLES = {
     "delays": (0, 1, 2), "streams": (16, 16), "prefetch": 4, "granularity": 8, "lane_bits": 8,
     "delay": 2, "opcode": 1, "item": 8, "shape": 8, "memory": 0, "max_burst": 16,
     "data_bytes": 8, "weight_bits": 8, "ways": 2, "kept": 8,
+    "entries": 256, "multiply": True, "operations": True, "selects": True, "largest": True,
 }
 SPECIAL = {("AxiReader", "config"): CoreConfig.preset("demo").bus,
            ("AxiWriter", "config"): CoreConfig.preset("demo").bus,

@@ -6,7 +6,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
 from .cells import check
-from .config import check_int, check_power_of_two
+from .checks import check_int, check_power_of_two
 from .ram import Ram
 
 __all__ = ["Accumulator"]

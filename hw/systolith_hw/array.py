@@ -6,7 +6,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
 from .cells import check, place
-from .config import check_int
+from .checks import check_int
 from .element import ProcessingElement, sum_bits
 from .multiply import strategy_named
 from .skew import Skew

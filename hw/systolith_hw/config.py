@@ -8,36 +8,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
+from .checks import check_bool, check_choice, check_int, check_power_of_two
+
 __all__ = [
     "COMMAND_VERSION", "PRESETS", "ArrayConfig", "BusConfig", "ControlConfig", "CoreConfig",
-    "MemoryConfig", "VectorConfig", "check_int", "check_power_of_two",
+    "MemoryConfig", "VectorConfig",
 ]
 
-COMMAND_VERSION = 1
+COMMAND_VERSION = 2
 STRATEGIES = ("generic",)
 WEIGHT_FORMATS = ("int8",)
-
-
-def check_int(name: str, value: Any, low: int, high: int) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless ``value`` is an integer in the range."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be from {low} to {high}, not {value!r}")
-
-
-def check_power_of_two(name: str, value: Any, low: int, high: int) -> None:
-    """As ``check_int``, and a power of two."""
-    check_int(name, value, low, high)
-    if value & (value - 1):
-        raise ValueError(f"{name} must be a power of two, not {value!r}")
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {value!r}")
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
 def _power_of_two_from(value: int) -> int:
@@ -73,10 +53,10 @@ class ArrayConfig:
         check_int("array.rows", self.rows, 1, 64)
         check_int("array.cols", self.cols, 1, 64)
         check_int("array.fanout", self.fanout, 1, 64)
-        _check_choice("array.strategy", self.strategy, STRATEGIES)
+        check_choice("array.strategy", self.strategy, STRATEGIES)
         object.__setattr__(self, "weights", tuple(self.weights))
         for weight_format in self.weights:
-            _check_choice("array.weights", weight_format, WEIGHT_FORMATS)
+            check_choice("array.weights", weight_format, WEIGHT_FORMATS)
         if "int8" not in self.weights:
             raise ValueError(f"array.weights must contain int8, not {self.weights!r}")
 
@@ -144,7 +124,7 @@ class BusConfig:
     write_bursts: int = 64
 
     def __post_init__(self):
-        _check_choice("bus.kind", self.kind, ("axi4",))
+        check_choice("bus.kind", self.kind, ("axi4",))
         check_power_of_two("bus.data_bits", self.data_bits, 32, 512)
         check_int("bus.addr_bits", self.addr_bits, 16, 64)
         check_power_of_two("bus.max_burst", self.max_burst, 1, 256)
@@ -161,17 +141,45 @@ class BusConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VectorConfig:
-    """The vector unit between accumulator and activation scratchpad.
+    """The vector unit; what is left out costs nothing.
 
     Parameters
     ----------
     lanes : int
         Elements per cycle, a power of two.
+    elementwise : bool
+        Operands from the activation scratchpad, and folds over loops.
+    multiply : bool
+        Another multiplier in each lane: products, squares, piecewise linear functions.
+    functions : int
+        Entries of each lane's function table: 0, 256 or 512.
+    rows : int
+        Records of the row file that reductions write: 0, or a power of two from 16 to 256.
     """
     lanes: int = 4
+    elementwise: bool = True
+    multiply: bool = True
+    functions: int = 512
+    rows: int = 256
 
     def __post_init__(self):
         check_power_of_two("vector.lanes", self.lanes, 1, 64)
+        check_bool("vector.elementwise", self.elementwise)
+        check_bool("vector.multiply", self.multiply)
+        if self.functions:
+            check_power_of_two("vector.functions", self.functions, 256, 512)
+        if self.rows:
+            check_power_of_two("vector.rows", self.rows, 16, 256)
+
+    @property
+    def combines(self) -> bool:
+        """Whether there are operations other than additions to the accumulator."""
+        return self.elementwise or self.rows > 0
+
+    @property
+    def linear(self) -> bool:
+        """Whether functions may be piecewise linear."""
+        return self.multiply and self.functions > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,8 +219,7 @@ class ControlConfig:
         check_int("control.execute_loops", self.execute_loops, 4, 6)
         check_int("control.load_loops", self.load_loops, 1, 3)
         check_int("control.vector_loops", self.vector_loops, 3, 4)
-        if not isinstance(self.counters, bool):
-            raise TypeError(f"control.counters must be a boolean, not {self.counters!r}")
+        check_bool("control.counters", self.counters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,6 +296,11 @@ class CoreConfig:
         return _power_of_two_from(self.par_row_bytes)
 
     @property
+    def fun_row_bytes(self) -> int:
+        """Bytes of a row of function tables: for each lane an int8, or a segment of 4 bytes."""
+        return (4 if self.vector.linear else 1) * self.vector.lanes
+
+    @property
     def acc_group_pitch(self) -> int:
         """Lane groups from one accumulator row to the next, a power of two."""
         return _power_of_two_from(self.groups_per_row)
@@ -325,7 +337,8 @@ class CoreConfig:
             "array": [self.array.rows, self.array.cols, sorted(self.array.weights)],
             "memory": [self.memory.act_rows, self.memory.wgt_rows, self.memory.acc_rows,
                        self.memory.par_rows],
-            "lanes": self.vector.lanes,
+            "vector": [self.vector.lanes, self.vector.elementwise, self.vector.multiply,
+                       self.vector.functions, self.vector.rows],
             "control": [self.control.semaphores, self.control.params, self.control.execute_loops,
                         self.control.load_loops, self.control.vector_loops],
         }
@@ -448,13 +461,13 @@ PRESETS = MappingProxyType({
                 "par_rows": 128},
         bus={"data_bits": 32, "addr_bits": 17, "max_burst": 16, "read_words": 16,
              "write_bursts": 2},
-        vector={"lanes": 1},
+        vector={"lanes": 1, "elementwise": False, "multiply": False, "functions": 0, "rows": 0},
         control={"queue_depth": 2, "prefetch": 2, "semaphores": 8, "params": 4,
                  "execute_loops": 4, "load_loops": 2, "vector_loops": 3, "counters": False}),
     "ecp5_25f": _core(
         "ecp5_25f", array={"rows": 8, "cols": 3},
         memory={"act_rows": 2048, "wgt_rows": 2048, "acc_rows": 1024, "par_rows": 512},
-        bus={"data_bits": 32}, vector={"lanes": 1}),
+        bus={"data_bits": 32}, vector={"lanes": 1, "multiply": False, "functions": 256}),
     "ecp5_85f": _core(
         "ecp5_85f", array={"rows": 16, "cols": 8},
         memory={"act_rows": 4096, "wgt_rows": 4096, "acc_rows": 1024, "par_rows": 128}),

@@ -12,6 +12,7 @@ from .dispatch import Dispatcher, Fetch
 from .execute import ExecuteEngine
 from .isa import ErrorCode, Memory
 from .load import LoadEngine
+from .parameters import Parameters
 from .record import INDEX_BITS, error_layout
 from .registers import COUNTERS, ENGINES, STATES
 from .scratchpad import Scratchpad
@@ -79,19 +80,24 @@ class Core(wiring.Component):
 
         # Memories. Ports stand in the order of their priority.
         shapes = pad_shapes(config)
-        pads = {}
+        act_readers = [execute.act, store.act]
+        if config.vector.elementwise:
+            act_readers[1:1] = vector.source, vector.stream
         for memory, banks, readers, writers in (
-                (Memory.ACT, config.memory.act_banks, (execute.act, store.act),
-                 (vector.act, load.act)),
-                (Memory.WGT, 1, (execute.wgt,), (load.wgt,)),
-                (Memory.PAR, 1, (vector.par,), (load.par,))):
+                (Memory.ACT, config.memory.act_banks, act_readers, (vector.act, load.act)),
+                (Memory.WGT, 1, (execute.wgt,), (load.wgt,))):
             rows, row_bytes, _ = shapes[memory]
             pad = add(memory.name.lower(), Scratchpad(
                 rows=rows, row_bytes=row_bytes, banks=banks, readers=len(readers),
                 writers=len(writers)))
             for port, engine in zip((*pad.read, *pad.write), (*readers, *writers), strict=True):
                 wiring.connect(m, port, engine)
-            pads[memory] = pad
+        par = add("par", Parameters(config=config))
+        wiring.connect(m, load.par, par.write)
+        wiring.connect(m, vector.bias, par.bias)
+        wiring.connect(m, vector.scale, par.scale)
+        if config.vector.functions:
+            wiring.connect(m, load.fun, vector.fun)
         acc = add("acc", Accumulator(
             rows=config.memory.acc_rows, cols=config.array.cols, banks=config.memory.acc_banks,
             sum_bits=execute.array.sum_bits, revisit=config.array.rows))

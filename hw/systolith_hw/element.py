@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cells import place
-from .config import check_int
+from .checks import check_int
 from .multiply import strategy_named
 
 __all__ = ["ProcessingElement", "sum_bits"]

@@ -14,9 +14,14 @@ from .isa import (
     ElementType,
     ErrorCode,
     Field,
+    Function,
     LoadMode,
     Memory,
     Opcode,
+    Operand,
+    Reduction,
+    ResultType,
+    Scale,
     VectorOp,
     WeightFormat,
 )
@@ -26,7 +31,8 @@ __all__ = ["header_text"]
 
 _ENUMS = {"opcode": Opcode, "memory": Memory, "load_mode": LoadMode,
           "weight_format": WeightFormat, "element": ElementType, "vector_op": VectorOp,
-          "control_op": ControlOp, "error": ErrorCode}
+          "operand": Operand, "function": Function, "scale": Scale, "reduction": Reduction,
+          "result": ResultType, "control_op": ControlOp, "error": ErrorCode}
 
 _FUNCTIONS = """\
 /* Put `value` into a field of a command: NAME is a field's macro without its suffix, INDEX counts
@@ -85,6 +91,7 @@ def header_text(config: CoreConfig) -> str:
         f"#define {p}_ACT_ROW_BYTES {config.act_row_bytes}",
         f"#define {p}_WGT_ROW_PITCH {config.wgt_row_pitch}",
         f"#define {p}_PAR_ROW_PITCH {config.par_row_pitch}",
+        f"#define {p}_FUN_ROW_BYTES {config.fun_row_bytes}",
         f"#define {p}_SEMAPHORES {config.control.semaphores}",
         f"#define {p}_PARAMS {config.control.params}",
         "", "/* Registers: byte offsets, and bits. */",

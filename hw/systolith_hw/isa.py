@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 __all__ = [
     "COMMANDS", "COMMAND_BYTES", "COUNTS_BYTE", "HEADER", "MAX_COMMANDS", "ONCE", "PRIMARY_BYTE",
-    "Command", "ControlOp", "ElementType", "ErrorCode", "Field", "LoadMode", "Memory", "Opcode",
-    "VectorOp", "WeightFormat", "jumps_of",
+    "Command", "ControlOp", "ElementType", "ErrorCode", "Field", "Function", "LoadMode", "Memory",
+    "Opcode", "Operand", "Reduction", "ResultType", "Scale", "VectorOp", "WeightFormat", "jumps_of",
 ]
 
 COMMAND_BYTES = 64
@@ -38,6 +38,7 @@ class Memory(IntEnum):
     ACT = 0
     WGT = 1
     PAR = 2
+    FUN = 3
 
 
 class LoadMode(IntEnum):
@@ -54,17 +55,70 @@ class WeightFormat(IntEnum):
 
 
 class ElementType(IntEnum):
-    """Elements of a vector stream; the first three live in the activation scratchpad."""
+    """Elements of a vector command's source; the first three live in the activation scratchpad."""
     INT8 = 0
     INT16 = 1
     INT32 = 2
     ACC = 3
+    ROW_VALUE = 4
+    ROW_SUM = 5
+    ROW_POSITION = 6
 
 
 class VectorOp(IntEnum):
-    """What the vector unit computes."""
-    REQUANTISE = 0
-    ADD_BIAS = 1
+    """How source a and second operand b become one number; all saturate at int32."""
+    ADD = 0         # a + b
+    SUBTRACT = 1    # a - b
+    REVERSE = 2     # b - a
+    MINIMUM = 3
+    MAXIMUM = 4
+    BELOW = 5       # a where a < b, otherwise -2^31
+    SELECT = 6      # a where the stream is not 0, otherwise b
+    DISTANCE = 7    # |a - b|
+
+
+class Operand(IntEnum):
+    """Where the second operand comes from."""
+    IMMEDIATE = 0
+    STREAM = 1
+    CHANNEL = 2     # bias of the parameter row
+    ROW = 3         # value of the row's record
+
+
+class Function(IntEnum):
+    """What is done with a number x besides scaling it; u is x saturated to 18 bits."""
+    NONE = 0
+    TABLE = 1       # int8 from a table of 256
+    LINEAR = 2      # piecewise linear, from a table of segments
+    CHANNEL = 3     # u times the channel's slope, plus its base
+    SQUARE = 4      # u * u
+    PRODUCT = 5     # u * (stream - immediate), the latter saturated to 18 bits
+    WEIGHTED = 6    # x + stream * immediate, the stream saturated to 18 bits
+
+
+class Scale(IntEnum):
+    """Where multiplier and shift come from."""
+    CHANNEL = 0     # the parameter row
+    ROW = 1         # the row's record
+    UNIT = 2        # none: the number stays
+
+
+class Reduction(IntEnum):
+    """What becomes of the numbers of a row."""
+    NONE = 0
+    MAXIMUM = 1     # and the position of the first of the largest
+    SUM = 2
+
+
+class ResultType(IntEnum):
+    """What is written; int8 to int32 go to the activation scratchpad."""
+    INT8 = 0
+    INT16 = 1
+    INT32 = 2
+    NONE = 3
+    ROW_VALUE = 4   # lane 0, to the record that the result address names
+    ROW_SCALE = 5   # multiplier and shift of a function of what is normalised
+    ROW_ROOT = 6    # the same with half of the exponent
 
 
 class ControlOp(IntEnum):
@@ -167,7 +221,6 @@ def _slot(name: str, byte: int) -> tuple[Field, Field]:
 
 HEADER = (
     Field(name="opcode", byte=0, bits=8, values=Opcode, text="Which command this is."),
-    Field(name="flags", byte=1, bits=8, text="Reserved, 0."),
     Field(name="level0", byte=2, bits=4, default=ONCE,
           text="Loop level at whose iterations wait0 and raise0 act; 15 = once per command."),
     Field(name="level1", byte=2, shift=4, bits=4, default=ONCE,
@@ -275,7 +328,8 @@ class Command:
 COMMANDS = MappingProxyType({command.opcode: command for command in (
     Command(Opcode.LOAD, "load",
             "Copies runs of bytes from system memory into a scratchpad, or fills them with a "
-            "constant. ring[0] wraps the scratchpad row.",
+            "constant. ring[0] wraps the scratchpad row. Function tables have two addresses: in "
+            "rows from vector.functions on, the bytes of the first lane go to every lane.",
             (*_TRANSFER,
              Field(name="fill", byte=61, bits=8, signed=True, text="Byte that a fill writes."),
              Field(name="mode", byte=62, bits=8, values=LoadMode, text="Where bytes come from."))),
@@ -310,41 +364,85 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
              Field(name="format", byte=63, shift=4, bits=2, values=WeightFormat,
                    text="Weight format."))),
     Command(Opcode.VECTOR, "vector",
-            "Walks elements in groups of `lanes`: loop 0 the lane groups of a row (the source "
-            "and the result advance by one group), loops 1 to 3 by jumps. Addresses count lane "
-            "groups: `lanes` bytes in the activation scratchpad, `lanes` columns in the "
-            "accumulator; they are 16 bits and wrap. ring[0], ring[1], ring[2] wrap source, second "
-            "source and result.",
-            (Field(name="counts", byte=16, bits=16, count=4, default=1,
+            "Walks elements in groups of `lanes`. Of each: a second operand is combined with the "
+            "source, then a function and a scale are applied in either order, and the result is "
+            "written; on the way, rows can be reduced. Loop 0 walks the lane groups of a row, "
+            "loops 1 to 3 go on by jumps. Addresses count lane groups: `lanes` bytes in the "
+            "activation scratchpad, `lanes` columns in the accumulator, records of the row file; "
+            "they are 16 bits and wrap. Elements of 2 and 4 bytes are groups of 2 and 4 units, "
+            "aligned to the smaller of their size and a row. ring[0], ring[1], ring[2] wrap "
+            "source, stream and result.",
+            (Field(name="tail", byte=1, bits=8,
+                   text="Lanes of the last group of loop 0 that reductions take, 0 = all."),
+             Field(name="counts", byte=16, bits=16, count=4, default=1,
                    text="Iterations of the loops, innermost first."),
-             Field(name="operation", byte=24, bits=8, values=VectorOp, text="What is computed."),
-             Field(name="source_type", byte=25, bits=4, default=int(ElementType.ACC),
+             Field(name="operation", byte=24, bits=3, values=VectorOp,
+                   text="How source and second operand are combined."),
+             Field(name="source_type", byte=24, shift=3, bits=3, default=int(ElementType.ACC),
                    values=ElementType, text="Elements of the source."),
-             Field(name="result_type", byte=25, shift=4, bits=4, values=ElementType,
-                   text="Elements of the result."),
-             Field(name="modes", byte=26, bits=16, text="Reserved, 0."),
+             Field(name="second", byte=24, shift=6, bits=3, default=int(Operand.CHANNEL),
+                   values=Operand, text="Second operand."),
+             Field(name="stream_type", byte=24, shift=9, bits=2, values=ElementType,
+                   text="Elements of the stream: int8, int16 or int32."),
+             Field(name="result_type", byte=24, shift=11, bits=3, values=ResultType,
+                   text="What is written."),
+             Field(name="function", byte=24, shift=14, bits=3, values=Function,
+                   text="Function."),
+             Field(name="function_first", byte=24, shift=17, bits=1,
+                   text="Whether the function comes before the scale; needed by product and "
+                        "weighted, and excluded by channel."),
+             Field(name="scale", byte=24, shift=18, bits=2, values=Scale, text="Scale."),
+             Field(name="masked", byte=24, shift=20, bits=1,
+                   text="Where the stream is 0, -2^31 takes the place of the combined number."),
+             Field(name="reduce", byte=24, shift=21, bits=2, values=Reduction,
+                   text="What combined numbers are reduced by."),
+             Field(name="fold", byte=24, shift=23, bits=1,
+                   text="1: each lane is reduced for itself, and only the reduced group goes on; "
+                        "0: all lanes of a row, to value of the row's record, for a maximum with "
+                        "its position."),
+             Field(name="sum_results", byte=24, shift=24, bits=1,
+                   text="Whether the results of a row are summed up to sum of its record."),
+             Field(name="span", byte=24, shift=25, bits=1,
+                   text="What a row is: 0 = loop 0, 1 = loops 0 and 1. Its record is row_base "
+                        "plus the number of rows before it."),
+             Field(name="fine", byte=24, shift=26, bits=1,
+                   text="Whether the source is shifted left by 8 bits."),
+             Field(name="stream_step", byte=24, shift=27, bits=1, default=1,
+                   text="Whether loop 0 advances the stream by a group."),
+             Field(name="result_step", byte=24, shift=28, bits=1, default=1,
+                   text="Whether loop 0 advances the result by a group."),
+             Field(name="param_step", byte=24, shift=29, bits=1, default=1,
+                   text="1: the parameter row is param_base + i0 + i2 * counts[0], where i0 and i2 "
+                        "are the indices of loops 0 and 2; 0: param_base."),
+             Field(name="function_signed", byte=24, shift=30, bits=1,
+                   text="Whether the segments lie on both sides of 0."),
+             Field(name="segments", byte=24, shift=31, bits=1,
+                   text="0: 64 segments, 1: 256."),
              Field(name="source_base", byte=28, bits=32, text="First lane group of the source."),
              Field(name="source_jumps", byte=32, bits=16, signed=True, count=3,
                    text="Added to the source address when loop 1, 2, 3 advances."),
-             Field(name="second_base", byte=38, bits=16, text="Second source; reserved, 0."),
-             Field(name="second_jumps", byte=40, bits=16, signed=True, count=3,
-                   text="Second source; reserved, 0."),
-             Field(name="result_base", byte=46, bits=16,
-                   text="First lane group of the result; for int32, a multiple of the smaller of 4 "
-                        "lane groups and a row."),
+             Field(name="stream_base", byte=38, bits=16, text="First lane group of the stream."),
+             Field(name="stream_jumps", byte=40, bits=16, signed=True, count=3,
+                   text="Added to the stream address when loop 1, 2, 3 advances."),
+             Field(name="result_base", byte=46, bits=16, text="First lane group of the result."),
              Field(name="result_jumps", byte=48, bits=16, signed=True, count=3,
                    text="Added to the result address when loop 1, 2, 3 advances."),
-             Field(name="param_base", byte=54, bits=16,
-                   text="Parameter row is param_base + i0 + i2 * counts[0], where i0 and i2 are "
-                        "the indices of loops 0 and 2."),
-             Field(name="immediate", byte=56, bits=32, signed=True, text="Reserved, 0."),
+             Field(name="param_base", byte=54, bits=16, text="First parameter row."),
+             Field(name="immediate", byte=56, bits=16, signed=True,
+                   text="Second operand; zero point or weight of the stream."),
+             Field(name="source_step", byte=58, bits=8, signed=True, default=1,
+                   text="Added to the source address when loop 0 advances."),
+             Field(name="row_base", byte=59, bits=8, text="First record of the row file."),
              Field(name="clamp_low", byte=60, bits=8, signed=True, default=-128,
                    text="Least int8 result."),
              Field(name="clamp_high", byte=61, bits=8, signed=True, default=127,
                    text="Largest int8 result."),
              Field(name="zero_point", byte=62, bits=8, signed=True,
-                   text="Added to the requantised value before the clamp."),
-             Field(name="shift", byte=63, bits=8, signed=True, text="Reserved, 0."))),
+                   text="Added to the scaled number; the exponent of a row scale."),
+             Field(name="function_shift", byte=63, bits=5,
+                   text="Log2 of a segment's width, 0 to 23."),
+             Field(name="function_base", byte=63, shift=5, bits=3,
+                   text="First table entry / 64."))),
     Command(Opcode.STORE, "store",
             "Copies runs of bytes from the activation scratchpad to system memory. ring[0] wraps "
             "the scratchpad row.", _TRANSFER),

@@ -1,6 +1,7 @@
 """Which commands a core takes: the checks its dispatcher makes on every word of a command."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
 
 from amaranth.hdl import Cat, Const, Value
 
@@ -13,9 +14,14 @@ from .isa import (
     ControlOp,
     ElementType,
     Field,
+    Function,
     LoadMode,
     Memory,
     Opcode,
+    Operand,
+    Reduction,
+    ResultType,
+    Scale,
     VectorOp,
     WeightFormat,
 )
@@ -25,6 +31,7 @@ __all__ = [
     "COUNT_SLOTS", "bad_credit", "bad_field", "loops_of", "supported", "words_of", "zero_count",
 ]
 
+MAX_FUNCTION_SHIFT = 23
 COUNT_SLOTS = 6  # 16-bit slots that a parameter register can replace
 
 
@@ -35,16 +42,42 @@ def loops_of(opcode: Opcode, config: CoreConfig) -> int:
             Opcode.VECTOR: config.control.vector_loops}[opcode]
 
 
+def _without(values: type[IntEnum], present: Mapping[IntEnum, object]) -> set[IntEnum]:
+    """All of ``values`` but those that are not present."""
+    return {value for value in values if present.get(value, True)}
+
+
 def supported(command: Command, name: str, config: CoreConfig) -> frozenset[int] | None:
     """Values of an enumerated field that ``config`` takes; None where the field is not one."""
+    unit = config.vector
+    scratch = {ElementType.INT8, ElementType.INT16, ElementType.INT32}
     choices = {
-        (Opcode.LOAD, "memory"): {Memory.ACT, Memory.WGT, Memory.PAR},
+        (Opcode.LOAD, "memory"): {Memory.ACT, Memory.WGT, Memory.PAR}
+                                 | ({Memory.FUN} if unit.functions else set()),
         (Opcode.LOAD, "mode"): {LoadMode.READ, LoadMode.FILL},
         (Opcode.STORE, "memory"): {Memory.ACT},
         (Opcode.EXECUTE, "format"): {WeightFormat[name.upper()] for name in config.array.weights},
-        (Opcode.VECTOR, "operation"): {VectorOp.REQUANTISE, VectorOp.ADD_BIAS},
-        (Opcode.VECTOR, "source_type"): {ElementType.ACC},
-        (Opcode.VECTOR, "result_type"): {ElementType.INT8, ElementType.INT32},
+        (Opcode.VECTOR, "operation"): _without(VectorOp, {
+            **dict.fromkeys(VectorOp, unit.combines), VectorOp.ADD: True,
+            VectorOp.SELECT: unit.elementwise}),
+        (Opcode.VECTOR, "source_type"): _without(ElementType, {
+            **dict.fromkeys(scratch, unit.elementwise), ElementType.ROW_VALUE: unit.rows,
+            ElementType.ROW_SUM: unit.rows, ElementType.ROW_POSITION: unit.rows}),
+        (Opcode.VECTOR, "second"): _without(Operand, {
+            Operand.STREAM: unit.elementwise, Operand.ROW: unit.rows}),
+        (Opcode.VECTOR, "stream_type"): scratch,
+        (Opcode.VECTOR, "result_type"): _without(ResultType, {
+            ResultType.ROW_VALUE: unit.rows, ResultType.ROW_SCALE: unit.rows and unit.linear,
+            ResultType.ROW_ROOT: unit.rows and unit.linear}),
+        (Opcode.VECTOR, "function"): _without(Function, {
+            Function.TABLE: unit.functions, Function.LINEAR: unit.linear,
+            Function.CHANNEL: unit.linear, Function.SQUARE: unit.multiply,
+            Function.PRODUCT: unit.multiply and unit.elementwise,
+            Function.WEIGHTED: unit.multiply and unit.elementwise}),
+        (Opcode.VECTOR, "scale"): _without(Scale, {Scale.ROW: unit.rows}),
+        (Opcode.VECTOR, "reduce"): _without(Reduction, {
+            Reduction.MAXIMUM: unit.rows or unit.elementwise,
+            Reduction.SUM: unit.rows or unit.elementwise}),
         (Opcode.CONTROL, "operation"): set(ControlOp),
     }.get((command.opcode, name))
     return None if choices is None else frozenset(int(choice) for choice in choices)
@@ -117,9 +150,35 @@ def _bad(command: Command, word: _Word, config: CoreConfig) -> Iterator[Value]:
             yield value > 1  # 0 is a zero count
     if opcode == Opcode.EXECUTE and (value := word.get("k_last")) is not None:
         yield (value == 0) | (value > config.array.rows)
-    if opcode == Opcode.VECTOR and (value := word.get("operation")) is not None:
-        yield ((value == VectorOp.REQUANTISE)
-               != (word.get("result_type") == ElementType.INT8))
+    if opcode == Opcode.VECTOR:
+        yield from _bad_vector(word, config)
+
+
+def _bad_vector(word: _Word, config: CoreConfig) -> Iterator[Value]:
+    """What no value of a single field says."""
+    unit = config.vector
+    if (tail := word.get("tail")) is not None:
+        yield tail > unit.lanes
+    if (shift := word.get("function_shift")) is not None:
+        yield shift > MAX_FUNCTION_SHIFT
+    if word.get("operation") is None:
+        return
+    function, first, result, reduce, fold, sums = (word.get(name) for name in (
+        "function", "function_first", "result_type", "reduce", "fold", "sum_results"))
+    product = (function == Function.PRODUCT) | (function == Function.WEIGHTED)
+    to_scale = (result == ResultType.ROW_SCALE) | (result == ResultType.ROW_ROOT)
+    yield product & ~first
+    yield (function == Function.CHANNEL) & first
+    yield fold & (reduce == Reduction.NONE)
+    yield sums & ((result == ResultType.ROW_VALUE) | to_scale)
+    yield (result == ResultType.ROW_VALUE) & (reduce != Reduction.NONE) & ~fold
+    yield to_scale & ((function != Function.LINEAR) | ~first | (word.get("scale") != Scale.UNIT))
+    if not unit.elementwise:
+        yield word.get("masked") | fold
+    if not unit.combines:
+        yield word.get("fine")
+    if not unit.rows:
+        yield sums | ((reduce != Reduction.NONE) & ~fold)
 
 
 def bad_field(opcode: Opcode, bits: Value, index: int, config: CoreConfig) -> Value:

@@ -49,8 +49,8 @@ class LoadEngine(wiring.Component):
         To the bus.
     words : ``In(stream of word_layout)``
         From the bus.
-    act, wgt, par : ``Out(WritePort)``
-        To the scratchpads.
+    act, wgt, par, fun : ``Out(WritePort)``
+        To the scratchpads; the last where there are function tables.
     wait, raise_ : ``Out(stream of number)``
         To the semaphores.
     raise_index : ``Out(INDEX_BITS)``

@@ -1,14 +1,18 @@
-"""The requantiser: from an int32 sum to an int8 activation, as TFLite's kernels do it."""
+"""The requantiser: from an int32 sum to an activation, as TFLite's kernels do it."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .isa import ElementType
+
 __all__ = ["Requantiser"]
 
 
 class Requantiser(wiring.Component):
-    """``result = clamp(round(value * multiplier * 2**(shift - 31)) + zero_point)`` of one lane.
+    """``result = limit(round(value * multiplier * 2**(shift - 31)) + zero_point)`` of one lane.
+
+    An int8 result is limited by the clamp, an int16 or int32 result by what its type can hold.
 
     Rounds twice, as SaturatingRoundingDoublingHighMul and RoundingDivideByPOT of TFLite's
     reference kernels [1]_ do one after the other (a left shift is exact, without their wrap at 32
@@ -21,7 +25,7 @@ class Requantiser(wiring.Component):
         round = (sum >> S) + (bit S - 1 of sum if e > 0 else 0)
 
     Timing: one result per cycle; ``result`` belongs to the value, multiplier and shift of
-    ``LATENCY`` cycles before, and to the zero point and limits ``PLACE`` cycles after these.
+    ``LATENCY`` cycles before, and to the zero point, clamp and type ``PLACE`` cycles after these.
 
     Members
     -------
@@ -34,16 +38,19 @@ class Requantiser(wiring.Component):
     zero_point : ``In(signed(8))``
         What stands for zero in the result.
     clamp_low, clamp_high : ``In(signed(8))``
-        Least and greatest result; the least must not be above the greatest.
-    result : ``Out(signed(8))``
+        Least and greatest int8 result; the least must not be above the greatest. Results of the
+        other types do not depend on them.
+    result_type : ``In(2)``
+        ``ElementType.INT8``, ``INT16`` or ``INT32``.
+    result : ``Out(signed(32))``
         The activation.
 
     References
     ----------
     .. [1] gemmlowp, ``fixedpoint/fixedpoint.h``; TFLite, ``kernels/internal/common.h``.
     """
-    LATENCY = 11  # cycles
-    PLACE = 8     # cycles from a value to its zero point and limits
+    LATENCY = 9  # cycles
+    PLACE = 6    # cycles from a value to its zero point, clamp and type
     MIN_SHIFT, MAX_SHIFT = -31, 7
 
     def __init__(self):
@@ -54,7 +61,8 @@ class Requantiser(wiring.Component):
             "zero_point": In(signed(8)),
             "clamp_low": In(signed(8)),
             "clamp_high": In(signed(8)),
-            "result": Out(signed(8)),
+            "result_type": In(2),
+            "result": Out(signed(32)),
         })
 
     def elaborate(self, platform):
@@ -98,37 +106,49 @@ class Requantiser(wiring.Component):
         inner_3 = reg("inner_3", signed(33), low_high_2 + high_low_2)
         sum_4   = reg("sum_4", signed(46), outer_3 + inner_3)
 
-        # 5 to 8: to the right by S - 1 = 23 + places, of which 23 are bits left out already; what
-        # does not fit is as good as the extremes, since 255 - 128 is the greatest result.
+        # 5, 6: to the right by S - 1 = 23 + places, of which 23 are bits left out already.
         places_4  = delay("places", 6, 7 - shift_1, 3)
         coarse_5  = reg("coarse_5", signed(40), sum_4[6:].as_signed() >> (places_4 & 0x38))
         fine_5    = reg("fine_5", 3, places_4[:3])
-        limited_6 = reg("limited_6", signed(18), _saturated(coarse_5, 18))
-        fine_6    = reg("fine_6", 3, fine_5)
-        shifted_7 = reg("shifted_7", signed(18), limited_6 >> fine_6)
-        rounded_8 = reg("rounded_8", signed(10), _saturated(shifted_7, 10))
-        right_8   = delay("right", 1, right_1, 7)
+        shifted_6 = reg("shifted_6", signed(40), coarse_5 >> fine_5)
+        right_6   = delay("right", 1, right_1, 5)
 
-        # 9: the last bit shifted out rounds, and the zero point.
-        placed_9 = reg("placed_9", signed(10),
-                       (rounded_8 >> 1) + self.zero_point + Mux(right_8, rounded_8[0], 0))
+        # 7: the last bit shifted out rounds, and the zero point. Nothing is cut off: at the left
+        # shift of 7, -2**31 * (2**31 - 1) / 2**24 - 128 is -2**38.
+        placed_7 = reg("placed_7", signed(39),
+                       (shifted_6 >> 1) + self.zero_point + Mux(right_6, shifted_6[0], 0))
+        type_7   = reg("type_7", 2, self.result_type)
+        low_7    = reg("low_7", signed(32), _of_type(
+            self.result_type, self.clamp_low, -2**15, -2**31))
+        high_7   = reg("high_7", signed(32), _of_type(
+            self.result_type, self.clamp_high, 2**15 - 1, 2**31 - 1))
 
-        # 10, 11: compare, then select.
-        low_9    = reg("low_9", signed(8), self.clamp_low)
-        high_9   = reg("high_9", signed(8), self.clamp_high)
-        below_10 = reg("below_10", 1, placed_9 < low_9)
-        above_10 = reg("above_10", 1, placed_9 > high_9)
-        low_10   = reg("low_10", signed(8), low_9)
-        high_10  = reg("high_10", signed(8), high_9)
-        inner_10 = reg("placed_10", signed(8), placed_9)
-        m.d.comb += self.result.eq(reg("result_11", signed(8), Mux(
-            below_10, low_10, Mux(above_10, high_10, inner_10))))
+        # 8: compare: what fits its type only with the clamp, what does not by its sign.
+        fits_8   = reg("fits_8", 1, _of_type(
+            type_7, *(_fits(placed_7, bits) for bits in (8, 16, 32))))
+        int8_7   = type_7 == ElementType.INT8
+        below_8  = reg("below_8", 1, int8_7 & (placed_7[:8].as_signed() < low_7[:8].as_signed()))
+        above_8  = reg("above_8", 1, int8_7 & (placed_7[:8].as_signed() > high_7[:8].as_signed()))
+        low_8    = reg("low_8", signed(32), low_7)
+        high_8   = reg("high_8", signed(32), high_7)
+        placed_8 = reg("placed_8", signed(32), placed_7[:32].as_signed())
+        minus_8  = reg("minus_8", 1, placed_7[-1])
+
+        # 9: select.
+        low_side = Mux(fits_8, below_8, minus_8)
+        inside   = fits_8 & ~below_8 & ~above_8
+        m.d.comb += self.result.eq(reg("result_9", signed(32), Mux(
+            inside, placed_8, Mux(low_side, low_8, high_8))))
 
         return m
 
 
-def _saturated(value, bits):
-    """``value`` in so many bits, or the nearest number that fits them."""
-    sign = value[-1]
-    fits = value[bits - 1:] == sign.replicate(len(value) - bits + 1)
-    return Mux(fits, value[:bits], Cat((~sign).replicate(bits - 1), sign)).as_signed()
+def _of_type(result_type, int8, int16, int32):
+    """The one of these that belongs to ``result_type``."""
+    return Mux(result_type == ElementType.INT8, int8,
+               Mux(result_type == ElementType.INT16, int16, int32))
+
+
+def _fits(value, bits):
+    """Whether the signed ``value`` is a number of so many bits."""
+    return value[bits - 1:-1] == value[-1].replicate(len(value) - bits)

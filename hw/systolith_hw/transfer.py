@@ -19,11 +19,15 @@ ROW_BITS = 16
 
 def pad_shapes(config: CoreConfig) -> dict[Memory, tuple[int, int, int]]:
     """Rows, bytes of a row and row pitch of each scratchpad."""
-    return {
+    shapes = {
         Memory.ACT: (config.memory.act_rows, config.act_row_bytes, config.act_row_bytes),
         Memory.WGT: (config.memory.wgt_rows, config.wgt_row_bytes, config.wgt_row_pitch),
         Memory.PAR: (config.memory.par_rows, config.par_row_bytes, config.par_row_pitch),
     }
+    if config.vector.functions:
+        shapes[Memory.FUN] = (2 * config.vector.functions, config.fun_row_bytes,
+                              config.fun_row_bytes)
+    return shapes
 
 
 def ring_row(row, base, ring):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from systolith.assembly import disassemble
+from systolith.cycles import group_cycles
 from systolith.model.address import loop_offsets, strides_of
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES, COMMANDS, LoadMode, Opcode
@@ -235,7 +236,8 @@ def _commands(cycles: np.ndarray, values: np.ndarray, end: int, arrivals: np.nda
 def work_of(record: bytes, config: CoreConfig) -> int:
     """Pieces of work of a command, as ``observe.WORK`` counts them.
 
-    Bus words of loads and stores, 0 for fills; rows of execute, lane groups of vector commands.
+    Bus words of loads and stores, 0 for fills; rows of execute, rows of lane groups of vector
+    commands.
 
     Parameters
     ----------
@@ -249,7 +251,7 @@ def work_of(record: bytes, config: CoreConfig) -> int:
     if opcode == Opcode.EXECUTE:
         return prod(counts[:config.control.execute_loops])
     if opcode == Opcode.VECTOR:
-        return prod(counts)
+        return prod(counts) * group_cycles(fields, config=config)
     if opcode == Opcode.LOAD and fields["mode"] == LoadMode.FILL:
         return 0
     size = config.bus.data_bytes

@@ -19,11 +19,15 @@ from systolith_hw.isa import (
     ONCE,
     ControlOp,
     ElementType,
+    Function,
     LoadMode,
     Opcode,
+    Operand,
+    ResultType,
+    VectorOp,
 )
 
-__all__ = ["Bus", "decode_program", "predict_cycles"]
+__all__ = ["Bus", "decode_program", "group_cycles", "predict_cycles"]
 
 FETCH = 2           # from a command's last word on the bus to the dispatcher's end with it
 QUEUE = 3           # besides a command's words: from there (or the one before) to the engine
@@ -33,14 +37,40 @@ LOAD = 1            # besides memory's latency: from a run to its first word at 
 LOAD_ROOM = 3       # from a burst's last word at the load engine to the next burst in its place
 LOAD_RAISE = 5      # from a word there to the raise
 EXECUTE_RAISE = 3   # besides the array's latency: from the last activation row to the raise
-VECTOR_RAISE = 14   # from the last group's read to the raise, int8
-VECTOR_RAW_RAISE = 3    # from the last beat of an int32 group to the raise
+VECTOR_COMBINE = 7  # from a group's read to its combined number
+VECTOR_FOLD = 1     # where the unit folds and reduces
+VECTOR_SCALE = 9
+VECTOR_FUNCTION = {True: 8, False: 5}   # with a multiplier, and without
+VECTOR_RAISE = -1   # besides the pipeline: from the last group's read to the raise
 STORE_RAISE = 7     # besides memory's latency: from the last row's read to the raise
 STORE_ROOM = 1      # the same to the next burst, where no more may be without an answer
 FINISH = 3          # from the last raise to done
 
+# What a vector command says of all its groups; of these, two are under way at a time.
+VECTOR_SETTINGS = tuple(field.name for field in COMMANDS[Opcode.VECTOR].body if not (
+    field.name == "counts" or field.name.endswith(("_jumps", "_step"))
+    or field.name in ("source_base", "stream_base", "result_base", "param_base", "row_base")))
+
 SLOT_FIELDS = tuple((f"wait{i}_valid", f"wait{i}", f"raise{i}_valid", f"raise{i}", f"level{i}")
                     for i in range(2))
+
+
+def _beats(config: CoreConfig, size: int) -> int:
+    """Scratchpad rows of a lane group whose elements have ``size`` bytes."""
+    return max(1, size * config.vector.lanes // config.act_row_bytes)
+
+
+def group_cycles(values: dict, *, config: CoreConfig) -> int:
+    """Cycles of a vector command's lane group: the rows of its widest operand in the
+    scratchpad."""
+    types = [values["result_type"] if values["result_type"] < ResultType.NONE else 0]
+    source = values.get("source_type", ElementType.ACC)
+    types.append(source if source < ElementType.ACC else 0)
+    if (values.get("second") == Operand.STREAM or values.get("masked")
+            or values.get("operation") == VectorOp.SELECT
+            or values.get("function") in (Function.PRODUCT, Function.WEIGHTED)):
+        types.append(values.get("stream_type", 0))
+    return _beats(config, 1 << max(types))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,30 +344,44 @@ class _Prediction:
                 self.post(slots, number, rows_end + to_sum)
             self.end = max(self.end, rows_end + to_sum)
 
+    def vector_latency(self) -> int:
+        """Cycles from a group's last read until everything it changes is changed."""
+        unit = self.config.vector
+        latency = VECTOR_COMBINE + VECTOR_SCALE
+        if unit.combines:
+            latency += VECTOR_FOLD
+        if unit.multiply or unit.functions:
+            latency += VECTOR_FUNCTION[unit.multiply]
+        of_rows = unit.lanes.bit_length() + 1 if unit.rows else 0
+        return latency + max(of_rows, _beats(self.config, 4) - 1)
+
     def vector(self, commands: list[dict]) -> Iterator[None]:
-        config = self.config
-        depth, lanes = config.control.vector_loops, config.vector.lanes
-        beats = 4 * lanes // min(4 * lanes, config.act_row_bytes)
+        depth = self.config.control.vector_loops
+        to_result = self.vector_latency() + VECTOR_RAISE
         accepted = self.accepted[2]
         end = written = 0.0
-        kind = None
+        settings = order = None
+        leaves = [0.0, 0.0]     # when the pipeline is free of the last two settings
         for position, values in enumerate(commands):
             time = yield from self.arrival(2, position)
             slots, count, groups = self.slots(values, values["counts"][:depth], 0)
-            raw = values["result_type"] == ElementType.INT32
-            to_result = VECTOR_RAW_RAISE if raw else VECTOR_RAISE
-            if raw:
-                groups *= beats
+            groups *= group_cycles(values, config=self.config)
             accepted.append(max(time + 1, end))
             time = max(time + WALK, end)
-            if kind not in (None, raw):
+            before, settings = settings, tuple(values.get(name) for name in VECTOR_SETTINGS)
+            if settings != before:
+                time = max(time, leaves[0])
+                leaves = [leaves[1], 0.0]
+            now = (values.get("function_first", 0), values["result_type"] == ResultType.ROW_VALUE)
+            if order not in (None, now):
                 time = max(time, written)
-            kind = raw
+            order = now
             for number in range(count):
                 time = max(time, (yield from self.take(slots, number)))
                 time += groups
                 self.post(slots, number, time + to_result)
             end, written = time, time + to_result
+            leaves[1] = written
             self.end = max(self.end, written)
 
     def store(self, commands: list[dict]) -> Iterator[None]:

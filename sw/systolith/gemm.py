@@ -27,7 +27,7 @@ def _signed(name: str, array: np.ndarray, zero_point: int | np.ndarray) -> tuple
 def plan_gemm(b: np.ndarray, bias: np.ndarray | None = None, *, config: CoreConfig, rows: int,
               multiplier: int | np.ndarray | None = None, shift: int | np.ndarray | None = None,
               zero_point: int = 0, a_zero_point: int = 0, b_zero_point: int | np.ndarray = 0,
-              clamp: tuple[int, int] = (-128, 127)) -> Image:
+              clamp: tuple[int, int] = (-128, 127), table: np.ndarray | None = None) -> Image:
     """Compile ``a @ b`` for ``rows`` rows of int8 activations; parameters as ``gemm``.
 
     Returns
@@ -40,14 +40,14 @@ def plan_gemm(b: np.ndarray, bias: np.ndarray | None = None, *, config: CoreConf
         raise ValueError(f"b must have shape (K, N), not {weights.shape!r}")
     layer = Linear(weights=weights, bias=bias, multiplier=multiplier, shift=shift,
                    input_zero_point=a_zero_point, weight_zero_point=weight_zero_point,
-                   zero_point=zero_point, clamp=clamp)
+                   zero_point=zero_point, clamp=clamp, table=table)
     return compile_layers([layer], config=config, rows=rows)
 
 
 def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, *, device: Device,
          multiplier: int | np.ndarray | None = None, shift: int | np.ndarray | None = None,
          zero_point: int = 0, a_zero_point: int = 0, b_zero_point: int | np.ndarray = 0,
-         clamp: tuple[int, int] = (-128, 127)) -> np.ndarray:
+         clamp: tuple[int, int] = (-128, 127), table: np.ndarray | None = None) -> np.ndarray:
     """``(a - a_zero_point) @ (b - b_zero_point) + bias``, requantised where asked, on ``device``.
 
     Any M, N and K; what does not fit the scratchpads is cut into pieces.
@@ -69,6 +69,8 @@ def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, *, device
         Values of ``a`` and ``b`` that stand for 0; in the range of their dtype.
     clamp : tuple of int
         Least and largest result (with a multiplier only).
+    table : int8 array, (256,), or None
+        What becomes of results from -128 to 127 in the end (with a multiplier only).
 
     Returns
     -------
@@ -90,5 +92,5 @@ def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, *, device
         raise TypeError(f"a_zero_point must be an integer, not {a_zero_point!r}")
     image = plan_gemm(b, bias, config=device.config, rows=len(activations),
                       multiplier=multiplier, shift=shift, zero_point=zero_point,
-                      a_zero_point=a_zero, b_zero_point=b_zero_point, clamp=clamp)
+                      a_zero_point=a_zero, b_zero_point=b_zero_point, clamp=clamp, table=table)
     return image.run(device, activations)[0]

@@ -21,7 +21,7 @@ __all__ = ["Image", "Segment", "Tensor"]
 MAGIC = b"SLITH\r\n\x1a"
 VERSION = 2
 HEADER = struct.Struct("<8sIIQQ")  # magic, version, CRC-32 of the rest, description, contents
-DTYPES = {"int8": np.dtype("<i1"), "int32": np.dtype("<i4")}
+DTYPES = {"int8": np.dtype("<i1"), "int16": np.dtype("<i2"), "int32": np.dtype("<i4")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Tensor:
         First byte.
     shape : tuple of int
     dtype : str
-        ``int8`` or ``int32``, little-endian.
+        ``int8``, ``int16`` or ``int32``, little-endian.
     strides : tuple of int
         Bytes from one element to the next in each dimension; the last is the element's size.
     panel : int

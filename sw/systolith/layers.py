@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from systolith_hw.config import CoreConfig
@@ -16,10 +17,11 @@ from .layout import (
     pack_weights,
     split_weights,
 )
+from .product import Product
 from .program import Program
 from .schedule import emit_product
 from .search import choose_tiling
-from .tiling import Problem, Product, Tiling
+from .tiling import Problem, Tiling
 
 __all__ = ["Linear", "compile_layers"]
 
@@ -45,6 +47,8 @@ class Linear:
         -128 to 127.
     clamp : tuple of int
         Least and largest result (with a multiplier only).
+    table : int8 array, (256,), or None
+        What becomes of results from -128 to 127 in the end (with a multiplier only).
 
     Raises
     ------
@@ -59,6 +63,7 @@ class Linear:
     weight_zero_point: int | np.ndarray = 0
     zero_point: int = 0
     clamp: tuple[int, int] = (-128, 127)
+    table: np.ndarray | None = None
 
     def __post_init__(self):
         weights = np.asarray(self.weights)
@@ -83,6 +88,15 @@ class Linear:
             self._channels("shift", self.shift, -31, 7)
         elif self.zero_point or tuple(self.clamp) != (-128, 127):
             raise ValueError("multiplier must be given where zero_point or clamp is, not None")
+        if self.table is not None:
+            table = np.asarray(self.table)
+            if table.dtype != np.int8:
+                raise TypeError(f"table must be of dtype int8, not {table.dtype.name!r}")
+            if table.shape != (256,):
+                raise ValueError(f"table must have shape (256,), not {table.shape!r}")
+            if self.multiplier is None:
+                raise ValueError("multiplier must be given where a table is, not None")
+            object.__setattr__(self, "table", table)
         self._check_overflow()
 
     def _channels(self, name: str, value: object, low: int, high: int) -> np.ndarray:
@@ -187,6 +201,8 @@ def compile_layers(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -
     if not layers:
         raise ValueError(f"layers must be at least one Linear, not {layers!r}")
     _check_scalar("rows", rows, 1, INT32_MAX)
+    if any(layer.table is not None for layer in layers) and not config.vector.functions:
+        raise ValueError("vector.functions must be at least 256 for layers with a table, not 0")
     for before, layer in zip(layers, layers[1:], strict=False):
         if before.multiplier is None:
             raise ValueError("multiplier of every layer but the last must be given, not None")
@@ -272,8 +288,9 @@ class _Placed:
             pitch = self._pitch(n, k)
             rows = np.zeros((n, pitch), np.int8)
             rows[:, :k] = layer.weights.T
-            constants = {"a_address": self._segment(rows.tobytes()), "a_pitch": pitch,
-                         "weights_address": source.address, "out_pitch": 0}
+            constants: dict[str, Any] = {
+                "a_address": self._segment(rows.tobytes()), "a_pitch": pitch,
+                "weights_address": source.address, "out_pitch": 0}
         else:
             packed = pack_weights(layer.parts, config=self.config, padded_rows=tiling.padded_k)
             constants = {"a_address": source.address, "a_pitch": source.strides[0],
@@ -290,6 +307,7 @@ class _Placed:
         return Product(
             m=problem.m, n=problem.n, k=k, params=problem.params,
             params_address=self._segment(params) if params else 0, out_address=target.address,
+            table_address=None if layer.table is None else self._segment(layer.table.tobytes()),
             requantised=layer.multiplier is not None, zero_point=int(layer.zero_point),
             clamp=(int(layer.clamp[0]), int(layer.clamp[1])), **constants)
 

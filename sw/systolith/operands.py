@@ -3,8 +3,9 @@
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import Memory
 
+from .product import Product
 from .program import Program, Slot
-from .tiling import MAX_RUN_BYTES, Product, Tiling
+from .tiling import MAX_RUN_BYTES, Tiling
 
 __all__ = ["WGT_FREE", "WGT_READY", "Operands"]
 
@@ -28,6 +29,8 @@ class Operands:
         Chunks of weights asked for so far.
     halves : int
         Accumulator halves filled so far.
+    awaited : int
+        Times that ``product.ready`` has been waited for.
     """
     def __init__(self, *, program: Program, product: Product, tiling: Tiling):
         self.program, self.product, self.tiling = program, product, tiling
@@ -36,12 +39,14 @@ class Operands:
         self.wgt_row = 0
         self.chunks_loaded = 0
         self.halves = 0
+        self.awaited = 0
 
     def load_activations(self, first_row: int, rows: int, buffer_row: int, k_start: int,
                          k_stop: int) -> None:
         """Load K range ``k_start`` to ``k_stop`` of ``rows`` rows, one panel per K tile."""
         height = self.tiling.tile_rows
         most = MAX_RUN_BYTES // height * height
+        self._await(first_row + rows, buffer_row)
         for start in range(k_start, k_stop, most):
             stop = min(k_stop, start + most)
             self.program.load(
@@ -56,6 +61,17 @@ class Operands:
                 memory=Memory.ACT, value=0, run_bytes=height - lanes, byte=lanes,
                 row=buffer_row + (k_stop - k_start) // height * rows, counts=[rows],
                 row_strides=[1])
+
+    def _await(self, rows: int, buffer_row: int) -> None:
+        """Wait until the first ``rows`` rows of activations are in memory, by a fill of a byte
+        that is loaded next."""
+        if self.product.ready is None:
+            return
+        count = -(-rows // self.product.ready_rows) - self.awaited
+        if count > 0:
+            self.program.fill(memory=Memory.ACT, value=0, run_bytes=1, row=buffer_row,
+                              counts=[count], slots=[Slot(wait=self.product.ready, level=0)])
+            self.awaited += count
 
     def load_weights(self, tile: int, tiles: int, *, offset: int, chunk_rows: int,
                      chunks: int = 1) -> None:

@@ -14,11 +14,14 @@ from systolith_hw.isa import (
     LoadMode,
     Memory,
     Opcode,
-    VectorOp,
+    ResultType,
     jumps_of,
 )
 
-__all__ = ["Program", "Slot"]
+__all__ = ["GROUP_UNITS", "Program", "Slot"]
+
+GROUP_UNITS = {int(kind): size for kind, size in (
+    (ElementType.INT8, 1), (ElementType.INT16, 2), (ElementType.INT32, 4))}   # of a lane group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,7 @@ class Program:
     def load(self, *, memory: Memory, address: int, run_bytes: int, row: int, byte: int = 0,
              row_bytes: int | None = None, row_step: int = 1, counts: Sequence[int] = (),
              strides: Sequence[int] = (), row_strides: Sequence[int] = (), ring: int = 0,
-             slots: Sequence[Slot] = (), **fields: Any) -> None:
+             slots: Sequence[Slot] = (), byte_strides: Sequence[int] = (), **fields: Any) -> None:
         """Append a load of runs of bytes from system memory.
 
         Parameters
@@ -115,11 +118,13 @@ class Program:
             Bytes of memory and rows of scratchpad from one iteration of each loop to the next.
         ring : int
             Log2 of the rows of the ring; 0 for none.
+        byte_strides : sequence of int
+            Bytes of scratchpad in place of rows.
         """
         self._transfer(Opcode.LOAD, memory=memory, address=address, run_bytes=run_bytes, row=row,
                        byte=byte, row_bytes=row_bytes, row_step=row_step, counts=counts,
                        strides=strides, row_strides=row_strides, ring=ring, slots=slots,
-                       fields=fields)
+                       byte_strides=byte_strides, fields=fields)
 
     def fill(self, *, memory: Memory, value: int, run_bytes: int, row: int, byte: int = 0,
              row_bytes: int | None = None, row_step: int = 1, counts: Sequence[int] = (),
@@ -129,17 +134,18 @@ class Program:
         self._transfer(Opcode.LOAD, memory=memory, address=0, run_bytes=run_bytes, row=row,
                        byte=byte, row_bytes=row_bytes, row_step=row_step, counts=counts,
                        strides=(), row_strides=row_strides, ring=ring, slots=slots,
-                       fields={"mode": LoadMode.FILL, "fill": value, **fields})
+                       byte_strides=(), fields={"mode": LoadMode.FILL, "fill": value, **fields})
 
     def store(self, *, address: int, run_bytes: int, row: int, byte: int = 0,
               row_bytes: int | None = None, row_step: int = 1, counts: Sequence[int] = (),
               strides: Sequence[int] = (), row_strides: Sequence[int] = (), ring: int = 0,
-              slots: Sequence[Slot] = (), **fields: Any) -> None:
+              slots: Sequence[Slot] = (), byte_strides: Sequence[int] = (),
+              **fields: Any) -> None:
         """Append a store of runs of bytes of the activation scratchpad; parameters as ``load``."""
         self._transfer(Opcode.STORE, memory=Memory.ACT, address=address, run_bytes=run_bytes,
                        row=row, byte=byte, row_bytes=row_bytes, row_step=row_step, counts=counts,
                        strides=strides, row_strides=row_strides, ring=ring, slots=slots,
-                       fields=fields)
+                       byte_strides=byte_strides, fields=fields)
 
     def execute(self, *, counts: Sequence[int], act_row: int, act_strides: Sequence[int],
                 acc_row: int, acc_strides: Sequence[int], wgt_row: int, k_last: int,
@@ -166,32 +172,41 @@ class Program:
             "wgt_base": wgt_row, "wgt_rewind": wgt_rewind, "k_last": k_last,
             "accumulate": int(accumulate), "ring": list(rings), **fields})
 
-    def vector(self, *, operation: VectorOp, counts: Sequence[int], source: int,
-               source_strides: Sequence[int], result: int, result_strides: Sequence[int],
-               param_row: int, zero_point: int = 0, clamp: tuple[int, int] = (-128, 127),
-               source_ring: int = 0, result_ring: int = 0, slots: Sequence[Slot] = (),
+    def vector(self, *, counts: Sequence[int], source: int = 0,
+               source_strides: Sequence[int] = (), stream: int = 0,
+               stream_strides: Sequence[int] = (), result: int = 0,
+               result_strides: Sequence[int] = (), rings: tuple[int, int, int] = (0, 0, 0),
+               clamp: tuple[int, int] = (-128, 127), slots: Sequence[Slot] = (),
                **fields: Any) -> None:
-        """Append a vector command from the accumulator to the activation scratchpad.
+        """Append a vector command; what is left out of ``fields`` is a requantising ``ADD`` of
+        the channel's bias to the accumulator.
 
         Parameters
         ----------
         counts : sequence of int
             Loop 0 counts lane groups of a row.
-        source, result : int
+        source, stream, result : int
             First lane groups.
-        source_strides, result_strides : sequence of int
+        source_strides, stream_strides, result_strides : sequence of int
             Lane groups from one iteration of loops 1, 2, 3 to the next.
+        rings : tuple of int
+            Log2 of the rings of source, stream and result groups.
         """
-        wide = operation == VectorOp.ADD_BIAS
-        source_jumps = jumps_of(counts, [1, *source_strides])[1:]
-        result_jumps = jumps_of(counts, [4 if wide else 1, *result_strides])[1:]
+        stream_size = GROUP_UNITS[fields.get("stream_type", ElementType.INT8)]
+        result_size = GROUP_UNITS.get(fields.get("result_type", ResultType.INT8), 1)
+        walks = {}
+        for name, base, step, strides, ring in (
+                ("source", source, fields.get("source_step", 1), source_strides, rings[0]),
+                ("stream", stream, stream_size * fields.get("stream_step", 1), stream_strides,
+                 rings[1]),
+                ("result", result, result_size * fields.get("result_step", 1), result_strides,
+                 rings[2])):
+            jumps = jumps_of(counts, [step, *_padded(strides, counts[1:])])[1:]
+            walks[f"{name}_base"] = base
+            walks[f"{name}_jumps"] = _centred(jumps, 1 << ring if ring else 1 << 16)
         self._append(Opcode.VECTOR, counts, slots, {
-            "counts": list(counts), "operation": operation, "source_type": ElementType.ACC,
-            "result_type": ElementType.INT32 if wide else ElementType.INT8, "source_base": source,
-            "source_jumps": _centred(source_jumps, 1 << source_ring if source_ring else 0),
-            "result_base": result, "result_jumps": result_jumps, "param_base": param_row,
-            "zero_point": zero_point, "clamp_low": clamp[0], "clamp_high": clamp[1],
-            "ring": [source_ring, 0, result_ring], **fields})
+            "counts": list(counts), **walks, "clamp_low": clamp[0], "clamp_high": clamp[1],
+            "ring": list(rings), **fields})
 
     def control(self, operation: ControlOp, *, register: int = 0, value: int = 0) -> None:
         """Append a command for the dispatcher."""
@@ -218,10 +233,12 @@ class Program:
     def _transfer(self, opcode: Opcode, *, memory: Memory, address: int, run_bytes: int, row: int,
                   byte: int, row_bytes: int | None, row_step: int, counts: Sequence[int],
                   strides: Sequence[int], row_strides: Sequence[int], ring: int,
-                  slots: Sequence[Slot], fields: dict[str, Any]) -> None:
+                  slots: Sequence[Slot], byte_strides: Sequence[int],
+                  fields: dict[str, Any]) -> None:
         pitch = {Memory.ACT: self.config.act_row_bytes, Memory.WGT: self.config.wgt_row_pitch,
-                 Memory.PAR: self.config.par_row_pitch}[memory]
-        pad_strides = [pitch * stride for stride in row_strides]
+                 Memory.PAR: self.config.par_row_pitch,
+                 Memory.FUN: self.config.fun_row_bytes}[memory]
+        pad_strides = byte_strides or [pitch * stride for stride in row_strides]
         self._append(opcode, counts, slots, {
             "memory": memory, "memory_base": address, "counts": list(counts),
             "memory_jumps": jumps_of(counts, _padded(strides, counts)),

@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import ONCE, Memory, VectorOp
+from systolith_hw.isa import ONCE, ElementType, Function, Memory, ResultType, Scale
 
+from .product import Product, Residual
 from .program import Program, Slot
-from .tiling import MAX_RUN_BYTES, Product, Strip, Tiling
+from .tiling import MAX_RUN_BYTES, Strip, Tiling
 
 __all__ = ["ACC_DONE", "ACC_FREE", "Results", "Unit"]
 
 ACC_DONE, ACC_FREE = "acc_done", "acc_free"
+TABLE_ENTRIES = 256
+RESULT_TYPES = {1: ResultType.INT8, 2: ResultType.INT16, 4: ResultType.INT32}
 STAGE_READY, STAGE_FREE = "stage_ready", "stage_free"
 PAR_READY, PAR_FREE = "par_ready", "par_free"
+ADDEND_READY, ADDEND_FREE, SUM_READY = "addend_ready", "addend_free", "sum_ready"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +61,18 @@ class Results:
         self.config: CoreConfig = program.config
         self.cols = self.config.array.cols
         self.row_groups = self.config.groups_per_row
-        self.result_bytes = 1 if product.requantised else 4
+        self.result_bytes = product.result_bytes
+        self.sum_bytes = 2 if product.residual else product.result_bytes
         self.whole = tiling.piece_groups == self.row_groups
         self.column_params = product.params == "columns"
         self.units: list[list[Unit]] = []
         self.count = 0
+        self.drained: list[Unit] = []
+        self.behind = 0     # units that have been drained and not completed
+        if product.residual:
+            self.sum_slots, self.addend_slots = product.residual.slots(tiling, self.config)
+            self.sum_pitch, self.addend_pitch = product.residual.pitches(tiling, self.config)
+            self.behind = self.sum_slots - 1
         for strip in tiling.strips:
             self.units.append(list(self._units(strip)))
             self.count += len(self.units[-1])
@@ -79,6 +91,8 @@ class Results:
         while tile < strip.end:
             if self.whole:
                 size = min(self.tiling.unit_tiles, strip.end - tile)
+                if tile < self.product.turned:
+                    size = min(size, self.product.turned - tile)
                 if strip.last and strip.kept:
                     # What remains after the last sum is small.
                     size = min(size, max(1, (strip.end - tile) // 2))
@@ -139,12 +153,26 @@ class Results:
                 memory=Memory.PAR, address=product.params_address, run_bytes=groups * row_bytes,
                 row=0, row_bytes=row_bytes, counts=[copies], strides=[0], row_strides=[groups])
 
+    def load_table(self) -> None:
+        """Load the table that results go through, if any, into all lanes."""
+        if self.product.table_address is not None:
+            self.program.load(memory=Memory.FUN, address=self.product.table_address,
+                              run_bytes=TABLE_ENTRIES, row_bytes=1,
+                              row=self.config.vector.functions)
+
     def needs_params(self, unit: Unit) -> bool:
         """Whether parameters must be loaded for ``unit``."""
         return unit.number in self.param_loads
 
+    def needs_loads(self, unit: Unit) -> bool:
+        """Whether anything must be loaded for ``unit`` before its weights."""
+        return self.needs_params(unit) or self.product.residual is not None
+
     def load_params(self, unit: Unit, *, announce: bool) -> None:
-        """Load the parameters of ``unit``, where it does not find them in place."""
+        """Load the parameters of ``unit``, where it does not find them in place, and what it is
+        added to."""
+        if self.product.residual:
+            self._load_addend(unit, self.product.residual)
         if not self.needs_params(unit):
             return
         reused = (self.column_params and not self.tiling.param_resident
@@ -178,6 +206,14 @@ class Results:
             Accumulator halves filled before that of the strip's first tile.
         """
         self._drain(unit, half)
+        self.drained.append(unit)
+        last = unit.strip.last and unit.last and unit.end == unit.strip.end
+        while len(self.drained) > (0 if last else self.behind):
+            self._complete(self.drained.pop(0))
+
+    def _complete(self, unit: Unit) -> None:
+        if self.product.residual:
+            self._add(unit, self.product.residual)
         self._store(unit)
 
     def _drain(self, unit: Unit, half: int) -> None:
@@ -204,7 +240,8 @@ class Results:
         if unit.tiles == 1:
             tile_stride = 0
         row_groups = tiling.row_stage_rows * config.act_row_bytes // lanes
-        slot_row = tiling.stage_row + unit.number % tiling.stage_slots * tiling.stage_rows
+        if product.residual:
+            row_groups = self.sum_pitch * config.act_row_bytes // lanes
         counts = [unit.groups, rows, *[1] * (config.control.vector_loops - 2)]
         source_strides = [pitch, *[0] * (config.control.vector_loops - 2)]
         result_strides = [row_groups, *[0] * (config.control.vector_loops - 2)]
@@ -212,23 +249,115 @@ class Results:
             # Loop 2, which moves on in the parameters, walks rows; the unit is one tile.
             counts[:3] = 1, unit.groups, rows
             source_strides[:2] = 1, pitch
-            result_strides[:2] = self.result_bytes, row_groups
+            result_strides[:2] = self.sum_bytes, row_groups
         else:
             counts[level] = unit.tiles
             source_strides[level - 1] = tile_stride
-            result_strides[level - 1] = unit.groups * self.result_bytes
+            result_strides[level - 1] = unit.groups * self.sum_bytes
+        result = self._stage_row(unit)
+        if product.residual:
+            result = self._sum_row(unit, product.residual)
         self.program.vector(
-            operation=VectorOp.REQUANTISE if product.requantised else VectorOp.ADD_BIAS,
+            result_type=RESULT_TYPES[self.sum_bytes],
+            scale=Scale.CHANNEL if product.requantised else Scale.UNIT,
             counts=counts, source=source, source_strides=source_strides,
-            source_ring=min(15, config.acc_groups.bit_length() - 1) if unit.tiles > 1 else 0,
-            result=slot_row * config.act_row_bytes // lanes, result_strides=result_strides,
-            param_row=self._param_row(unit), zero_point=product.zero_point,
-            clamp=product.clamp,
+            rings=(min(15, config.acc_groups.bit_length() - 1) if unit.tiles > 1 else 0, 0, 0),
+            result=result * config.act_row_bytes // lanes, result_strides=result_strides,
+            function=Function.NONE if product.table_address is None else Function.TABLE,
+            function_first=int(product.residual is not None),   # as that of the sum behind it
+            param_base=self._param_row(unit),
+            zero_point=0 if product.residual else product.zero_point, clamp=product.clamp,
             slots=[slot, Slot(wait=STAGE_FREE if unit.number >= tiling.stage_slots else None,
-                              post=STAGE_READY)])
+                              post=SUM_READY if product.residual else STAGE_READY)])
+
+    def _sum_row(self, unit: Unit, residual: Residual) -> int:
+        return (residual.sum_row
+                + unit.number % self.sum_slots * max(self.tiling.block_rows) * self.sum_pitch)
+
+    def _addend_row(self, unit: Unit, residual: Residual) -> int:
+        return (residual.addend_row + unit.number % self.addend_slots
+                * max(self.tiling.block_rows) * self.addend_pitch)
+
+    def _load_addend(self, unit: Unit, residual: Residual) -> None:
+        if unit.number == 0:
+            self.program.load(memory=Memory.PAR, address=residual.params_address,
+                              run_bytes=self.config.par_row_bytes, row=residual.par_row)
+        column, columns = self._unit_cols(unit)
+        self.program.load(
+            memory=Memory.ACT, run_bytes=columns,
+            row_bytes=min(columns, self.config.act_row_bytes),
+            row=self._addend_row(unit, residual),
+            address=residual.address + unit.strip.first_row * residual.pitch + column,
+            counts=[unit.strip.rows], strides=[residual.pitch], row_strides=[self.addend_pitch],
+            slots=[Slot(wait=ADDEND_FREE if unit.number >= self.addend_slots else None,
+                        post=ADDEND_READY)])
+
+    def _add(self, unit: Unit, residual: Residual) -> None:
+        """Append the sum of the unit's int16 results and the addend."""
+        tiling, units = self.tiling, self.config.act_row_bytes // self.config.vector.lanes
+        self.program.vector(
+            counts=[unit.tiles * unit.groups, unit.strip.rows], source_type=ElementType.INT16,
+            source=self._sum_row(unit, residual) * units, source_step=2,
+            source_strides=[self.sum_pitch * units], stream_type=ElementType.INT8,
+            stream=self._addend_row(unit, residual) * units,
+            stream_strides=[self.addend_pitch * units],
+            function=Function.WEIGHTED, function_first=1, immediate=residual.weight,
+            param_base=residual.par_row, param_step=0, zero_point=self.product.zero_point,
+            result_type=RESULT_TYPES[self.result_bytes], result=self._stage_row(unit) * units,
+            result_strides=[tiling.row_stage_rows * units],
+            slots=[Slot(wait=SUM_READY, post=STAGE_READY),
+                   Slot(wait=ADDEND_READY, post=ADDEND_FREE
+                        if unit.number + self.addend_slots < self.count else None)])
+
+    def _stage_row(self, unit: Unit) -> int:
+        return (self.tiling.stage_row
+                + unit.number % self.tiling.stage_slots * self.tiling.stage_rows)
 
     def _store(self, unit: Unit) -> None:
-        """Append the store of what ``unit`` left in its staging slot."""
+        """Append the stores of what ``unit`` left in its staging slot."""
+        tiling = self.tiling
+        commands = list(self._stores(unit))
+        frees_params = (self.column_params and not tiling.param_resident
+                        and unit.number + tiling.param_slots in self.param_loads)
+        frees_stage = unit.number + tiling.stage_slots < self.count
+        for number, fields in enumerate(commands):
+            last = number == len(commands) - 1
+            slots = [Slot(wait=STAGE_READY if number == 0 else None,
+                          post=STAGE_FREE if last and frees_stage else None),
+                     Slot(post=PAR_FREE if last and frees_params else None)]
+            self.program.store(slots=slots, **fields)
+
+    def _stores(self, unit: Unit) -> Iterator[dict[str, Any]]:
+        row = self._stage_row(unit)
+        if unit.tile < self.product.turned:
+            return self._turned(unit, row)
+        return iter([self._plain(unit, row)])
+
+    def _turned(self, unit: Unit, row: int) -> Iterator[dict[str, Any]]:
+        """Stores of one byte of each row after the other: few, as they are slow, and commands of
+        other engines are behind them."""
+        tiling, product, strip = self.tiling, self.product, unit.strip
+        width, (start, columns) = self.config.act_row_bytes, self._unit_cols(unit)
+        first, end = strip.first_row, strip.first_row + strip.rows
+        while first < end:
+            panel = first // self.cols * self.cols
+            stop, cols = min(end, panel + self.cols), min(self.cols, product.m - panel)
+            panels = 1
+            if stop - first == self.cols and self.config.control.load_loops > 1:
+                panels = (end - first) // self.cols
+            for column in range(0, columns, width):
+                yield {"address": (product.turned_address + panel * product.turned * self.cols
+                                   + (start + column) * cols + first - panel),
+                       "run_bytes": stop - first, "row_bytes": 1,
+                       "row_step": tiling.row_stage_rows,
+                       "row": (row + (first - strip.first_row) * tiling.row_stage_rows
+                               + column // width),
+                       "counts": [min(width, columns - column), panels],
+                       "strides": [cols, self.cols * product.turned * self.cols],
+                       "byte_strides": [1, self.cols * tiling.row_stage_rows * width]}
+            first = stop + (panels - 1) * self.cols
+
+    def _plain(self, unit: Unit, row: int) -> dict[str, Any]:
         tiling, product, strip = self.tiling, self.product, unit.strip
         column, columns = self._unit_cols(unit)
         run_bytes, rows, pitch = columns * self.result_bytes, strip.rows, product.out_pitch
@@ -241,14 +370,6 @@ class Results:
             address += first * (product.m - 1) * self.result_bytes
             if run_bytes == pitch == stage_bytes and rows * pitch <= MAX_RUN_BYTES:
                 run_bytes, rows = rows * run_bytes, 1
-        frees_params = (self.column_params and not tiling.param_resident
-                        and unit.number + tiling.param_slots in self.param_loads)
-        self.program.store(
-            address=address + strip.first_row * pitch,
-            run_bytes=run_bytes, row_bytes=min(run_bytes, self.config.act_row_bytes),
-            row=tiling.stage_row + unit.number % tiling.stage_slots * tiling.stage_rows,
-            counts=[rows], strides=[pitch],
-            row_strides=[tiling.row_stage_rows],
-            slots=[Slot(wait=STAGE_READY, post=STAGE_FREE
-                        if unit.number + tiling.stage_slots < self.count else None),
-                   Slot(post=PAR_FREE if frees_params else None)])
+        return {"address": address + strip.first_row * pitch, "run_bytes": run_bytes,
+                "row_bytes": min(run_bytes, self.config.act_row_bytes), "row": row,
+                "counts": [rows], "strides": [pitch], "row_strides": [tiling.row_stage_rows]}

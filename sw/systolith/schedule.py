@@ -8,9 +8,10 @@ and a chunk of weights given back ``depth`` chunks later that their activation b
 from systolith_hw.config import CoreConfig
 
 from .operands import WGT_FREE, WGT_READY, Operands
+from .product import Product
 from .program import Program, Slot
 from .results import ACC_DONE, ACC_FREE, Results, Unit
-from .tiling import Product, Strip, Tiling, split_evenly
+from .tiling import Strip, Tiling, split_evenly
 
 __all__ = ["emit_product"]
 
@@ -100,6 +101,8 @@ class _Emitter:
         if self.spans == 0:
             self.results.load_shared_params()
         if last:
+            if strip.number == 0:
+                self.results.load_table()
             self.results.load_params(unit, announce=False)
         wgt_row = operands.wgt_row
         operands.load_weights(strip.tile, strip.tiles, offset=number * tiling.padded_k + k_start,
@@ -126,6 +129,7 @@ class _Emitter:
             self.panels += 1
         if strip.number == 0:
             results.load_shared_params()
+            results.load_table()
         pieces = self._panel_pieces(strip, units)
         wgt_row, tile = operands.wgt_row, strip.tile
         for position, unit in enumerate(units):
@@ -137,7 +141,7 @@ class _Emitter:
                 # Up to the next unit that something else is loaded for.
                 after = next((other.tile for number, other in enumerate(units)
                               if number > position and (
-                                  number in pieces or results.needs_params(other))
+                                  number in pieces or results.needs_loads(other))
                               and other.tile > unit.tile), strip.end)
                 self._load_chunks(tile, after - tile)
                 tile = after

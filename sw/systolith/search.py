@@ -5,9 +5,10 @@ from functools import lru_cache
 from systolith_hw.isa import COMMAND_BYTES
 
 from .cycles import predict_cycles
+from .product import Product
 from .program import Program
 from .schedule import emit_product
-from .tiling import Problem, Product, Tiling, possible_tilings
+from .tiling import Problem, Tiling, possible_tilings
 
 __all__ = ["choose_tiling", "estimate_cycles", "predict_product"]
 

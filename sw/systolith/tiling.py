@@ -17,49 +17,12 @@ from functools import cached_property
 
 from systolith_hw.config import CoreConfig
 
-__all__ = ["Problem", "Product", "Strip", "Tiling", "possible_tilings", "split_evenly"]
+__all__ = ["Problem", "Strip", "Tiling", "possible_tilings", "split_evenly"]
 
 MAX_DEPTH = 15          # a semaphore counts this far
 MAX_RUN_BYTES = 65535
 MOST_BUFFERS = 8        # of streamed spans of activations
 UNITS = (1024, 4096, 16384)  # bus bytes x cycles of array work for each vector and store command
-
-
-@dataclass(frozen=True, kw_only=True)
-class Product:
-    """One matrix product: sizes, places in memory, what becomes of the sums.
-
-    Parameters
-    ----------
-    m, n, k : int
-    a_address, a_pitch : int
-        Activations, row by row.
-    weights_address : int
-        As ``layout.pack_weights`` lays them out.
-    params : str
-        As in ``Problem``.
-    params_address : int
-        As ``layout.pack_parameters`` lays them out.
-    out_address, out_pitch : int
-        Results, row by row; an ``out_pitch`` of 0 means column tile by column tile, each dense.
-    requantised : bool
-        int8 results; otherwise int32.
-    zero_point : int
-    clamp : tuple of int
-    """
-    m: int
-    n: int
-    k: int
-    a_address: int
-    a_pitch: int
-    weights_address: int
-    params: str
-    params_address: int
-    out_address: int
-    out_pitch: int
-    requantised: bool
-    zero_point: int = 0
-    clamp: tuple[int, int] = (-128, 127)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,12 +160,15 @@ class Problem:
     passes : int
         Matrices of weights that the same activations meet.
     result_bytes : int
-        1 for int8, 4 for int32.
+        1 for int8, 2 for int16, 4 for int32.
     params : str
         ``"columns"``: every column has its parameters in memory; ``"rows"``: every row of
         results has; ``"shared"``: all have the same; ``"none"``: there are none.
     panels : bool
         Whether weights and results lie in memory panel by panel, without padding.
+    reserved : bool
+        Whether scratchpad rows, as many before as after those for results, and the last
+        parameter row stay free.
     """
     config: CoreConfig
     m: int
@@ -212,6 +178,7 @@ class Problem:
     result_bytes: int
     params: str
     panels: bool = False
+    reserved: bool = False
 
     @property
     def tile_rows(self) -> int:
@@ -229,16 +196,31 @@ class Problem:
         return _ceil(self.n, self.config.array.cols)
 
     @property
-    def stage_total(self) -> int:
-        """Scratchpad rows for results on their way to memory."""
+    def stage_row(self) -> int:
+        """First scratchpad row for results."""
         # Whole banks, so that staging does not meet the streams of activations.
         rows, banks = self.config.memory.act_rows, self.config.memory.act_banks
-        return rows // 2 if banks == 2 else rows // 4
+        return rows - (rows // 2 if banks == 2 else rows // 4)
+
+    @property
+    def reserved_rows(self) -> int:
+        """Scratchpad rows that stay free before, and again after those for results."""
+        return (self.config.memory.act_rows - self.stage_row) // 2 if self.reserved else 0
+
+    @property
+    def stage_total(self) -> int:
+        """Scratchpad rows for results on their way to memory."""
+        return self.config.memory.act_rows - self.stage_row - self.reserved_rows
 
     @property
     def act_total(self) -> int:
         """Scratchpad rows for activations."""
-        return self.config.memory.act_rows - self.stage_total
+        return self.stage_row - self.reserved_rows
+
+    @property
+    def par_total(self) -> int:
+        """Parameter rows."""
+        return self.config.memory.par_rows - self.reserved
 
     @property
     def acc_half(self) -> int:
@@ -249,7 +231,7 @@ class Problem:
     def param_resident(self) -> bool:
         """Whether the parameters of all columns fit."""
         groups = self.config.groups_per_row
-        return self.params == "columns" and self.n_tiles * groups <= self.config.memory.par_rows
+        return self.params == "columns" and self.n_tiles * groups <= self.par_total
 
     def stage_rows(self, groups: int) -> int:
         """Scratchpad rows for ``groups`` lane groups of one result row."""
@@ -269,7 +251,7 @@ class Problem:
     def piece_groups(self, rows: int) -> int:
         """Lane groups of a column tile that can be drained at once with ``rows`` result rows."""
         groups = self.config.groups_per_row
-        par_rows = self.config.memory.par_rows
+        par_rows = self.par_total
         fit = groups if self.param_resident else min(
             groups, par_rows // 2 if self.params == "columns" else par_rows)
         while fit > 1 and 2 * rows * self.stage_rows(fit) > self.stage_total:
@@ -408,7 +390,7 @@ def _streamed(problem: Problem, block_rows: tuple[int, ...]) -> Iterator[Tiling]
 def _drained(problem: Problem, block_rows: tuple[int, ...], choices: dict) -> Iterator[Tiling]:
     """The tilings with ``choices`` and any way to drain sums."""
     config, rows = problem.config, block_rows[0]
-    groups, par_rows = config.groups_per_row, config.memory.par_rows
+    groups, par_rows = config.groups_per_row, problem.par_total
     piece_groups = problem.piece_groups(rows)
     kept, streamed = choices["kept"], choices["streamed"]
     ragged = config.array.cols % config.vector.lanes != 0
@@ -436,7 +418,7 @@ def _drained(problem: Problem, block_rows: tuple[int, ...], choices: dict) -> It
         yield Tiling(
             block_rows=block_rows, n_tiles=problem.n_tiles, tile_rows=problem.tile_rows,
             passes=problem.passes, unit_tiles=unit_tiles, piece_groups=piece_groups,
-            stage_row=problem.act_total, stage_rows=stage_rows,
+            stage_row=problem.stage_row, stage_rows=stage_rows,
             stage_slots=min(MAX_DEPTH, problem.stage_total // stage_rows),
             row_stage_rows=row_stage_rows, param_resident=problem.param_resident,
             param_slots=min(MAX_DEPTH, par_rows // (unit_tiles * piece_groups))

@@ -8,15 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import pytest
 from systolith.bound import Bound
 from systolith.cli import main
-from systolith.cli.measure import loss_reason, lost_cycles
+from systolith.cli.bench_vector import PROGRAMS
+from systolith.cli.measure import Task, loss_reason, lost_cycles
 from systolith.device import ModelDevice
 from systolith.shapes import Shape, suite_shapes
+from systolith.vector.alone import data_cycles, repeat_alone
+from systolith.vector.elements import FUNCTIONS
+from systolith.vector.speed import LIMITS, benchmarks
 from systolith_hw.config import PRESETS
 
 LAYERS = "layer,k,n,m\nfirst,30,10,20\nsecond,16,9,1\nfirst again,30,10,20\n"
@@ -58,6 +64,33 @@ def test_results_and_parameters_count_for_the_bytes(run_json):
     assert compulsory() == 3 * 11 + 11 * 7 + 3 * 7
     assert compulsory("--params") == 3 * 11 + 11 * 7 + 12 * 7 + 3 * 7
     assert compulsory("--int32") == 3 * 11 + 11 * 7 + 4 * 3 * 7
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("m", [20, 1])
+def test_results_go_through_a_function(run_json, function, m):
+    """Also where operands are swapped; the results are compared with NumPy's."""
+    report = run_json("bench", "gemm", "-m", m, "-n", 30, "-k", 40, "--device", "model", "--params",
+                      "--function", function)
+    assert (report["bit_exact"], report["function"]) == (True, function)
+
+
+def test_the_function_is_the_one_that_is_named():
+    task = Task(config=PRESETS["demo"], shape=Shape(1, 1, 1), function="gelu")
+    # gelu(1) = 0.8413 and gelu(-1) = -0.1587, in steps of 1/16.
+    assert [int(task.table[x + 128]) for x in (16, -16, 0, 127, -128)] == [13, -3, 0, 127, 0]
+    results = task.operands().expected()
+    assert results == task.table[replace(task, function=None).operands().expected() + np.int16(128)]
+
+
+def test_a_function_costs_next_to_nothing(run_json):
+    def cycles(*options):
+        row, = run_json("bench", "gemm", "-m", 64, "-n", 64, "-k", 64, "--preset", "demo", *options
+                        )["shapes"]
+        assert row["bit_exact"]
+        return row["cycles"]
+    plain = cycles()
+    assert plain <= cycles("--function", "gelu") < plain + 80
 
 
 def test_the_verilog_counts_cycles(run, run_json, layers, tmp_path):
@@ -158,6 +191,10 @@ SOURCES = "shapes must be given by one of -m -n -k, --shapes and --suite"
     ("--suite deepbench --jobs 0", "jobs must be at least 1, not 0"),
     ("--suite deepbench --seed -1", "seed must be at least 0, not -1"),
     ("--suite deepbench --params --int32", "int32 must be given without params, not with them"),
+    ("--suite deepbench --int32 --function gelu",
+     "int32 must be given without function, not with one"),
+    ("--suite deepbench --function relu",
+     f"function must be one of {', '.join(FUNCTIONS)}, not 'relu'"),
     ("--suite deepbench --preset no --device model",
      f"preset must be one of {', '.join(PRESETS)}, not 'no'"),
     ("--suite deepbench --output no/x.csv", "no: no such folder"),
@@ -279,3 +316,103 @@ def test_losses_add_up_to_what_the_array_did_not_use(cycles):
 def test_nothing_is_lost_where_nothing_is_counted():
     assert set(lost_cycles(PRESETS["demo"], Shape(1, 1, 1), Bound(
         array=8, bus=1, compulsory_bytes=3), {"load_words": 3}).values()) == {None}
+
+
+# Programs of the vector unit.
+
+# Passes over data of each program, and how many its cycles may come to. An int32 takes two rows of
+# the scratchpad for each lane group, and so does every pass of a rotary embedding.
+PASSES = {"softmax": (3, 3.5), "softmax masked": (3, 3.5), "layer_norm": (2, 3),
+          "rms_norm": (2, 2.5), "gelu": (1, 1.05), "silu": (1, 1.05), "tanh": (1, 1.05),
+          "addition": (1, 1.05), "rotary": (6, 7.2), "quantise_rows": (2, 2.3),
+          "arg_max": (1, 1.3), "maximum pooling 2 x 2": (1, 1.05)}
+
+
+def only(*names):
+    return [word for name in names for word in ("--program", name)]
+
+
+def test_the_verilog_takes_few_more_passes_than_programs_have(run_json):
+    report = run_json("bench", "vector", "--preset", "demo", *only(*PASSES))
+    core, = report["cores"]
+    assert (report["bit_exact"], report["core"], core["lanes"]) == (True, "demo", 4)
+    assert {row["program"] for row in core["programs"]} == set(PASSES)
+    for row in core["programs"]:
+        least, most = PASSES[row["program"]]
+        assert row["cycles"] == row["busy"] + row["wait"] + row["stall"] + row["idle"]
+        assert row["passes"] == row["cycles"] * 4 / row["elements"]
+        assert row["least_passes"] == least <= row["passes"] <= most, row
+        assert row["passes"] <= row["first_passes"] + 0.01 <= most + 0.15, row
+        assert row["bit_exact"]
+
+
+def test_a_shape_and_a_memory_are_the_users(run_json, run):
+    arguments = ("bench", "vector", "--preset", "demo", *only("softmax"), "--cols", 20)
+    row, wide = run_json(*arguments, "--rows", 12)["cores"][0]["programs"]
+    assert (row["rows"], row["cols"], row["elements"]) == (12, 20, 240)
+    assert (row["types"], wide["types"]) == ("int8 to int8", "int16 to int16")
+    slow = run_json(*arguments, "--rows", 12, "--latency", 300)
+    assert slow["memory"] == {"latency": 300}
+    # A row takes 3 scratchpad rows of 8 bytes, and its result as many; pieces are alike.
+    most, _ = run_json(*arguments, "--rows", 1000)["cores"][0]["programs"]
+    assert most["rows"] == PRESETS["demo"].memory.act_rows // 6 // 8 * 8
+    result = run(*arguments, "--lanes", "4")
+    assert re.search(r"^ softmax +int8 to int8 +64 +20 +[\d,]+ +3\.\d\d +3.00 +3\.\d\d +yes",
+                     result.stdout, re.M)
+    assert result.stderr.splitlines()[-1] == "Running 2 programs with 4 lanes ..."
+
+
+def test_wrong_results_of_a_program_end_with_1(run, monkeypatch):
+    honest = ModelDevice.read
+    monkeypatch.setattr(ModelDevice, "read", lambda self, address, count:
+                        honest(self, address, count) ^ 1)
+    result = run("bench", "vector", "--preset", "demo", *only("arg_max"))
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-2:] == [
+        f"systolith: results of arg_max, {dtype}, with 4 lanes must equal the model's, not differ"
+        for dtype in ("int8", "int16")]
+    assert re.search(r"^bit-exact +no$", result.stdout, re.M)
+
+
+@pytest.mark.parametrize("line, sentence", [
+    ("--program relu", f"program must be one of {', '.join(PROGRAMS)}, not 'relu'"),
+    ("--lanes 1,two", "lanes must be numbers with commas between them, not '1,two'"),
+    ("--lanes 3", "vector.lanes must be a power of two, not 3"),
+    ("--rows 0", "rows must be at least 1, not 0"),
+    ("--cols 0", "cols must be at least 1, not 0"),
+    ("--seed -1", "seed must be at least 0, not -1"),
+    ("--preset tiny", "control.counters must be true to measure the vector engine, not False"),
+    ("--program gelu --set vector.functions=0 --set vector.elementwise=false",
+     "; ".join(f"gelu, {dtype} to {dtype}: vector.elementwise must be true for operands in the "
+               "scratchpad, not False" for dtype in ("int8", "int16"))),
+], ids=word)
+def test_what_is_wrong_with_a_program_is_said_in_one_sentence(refuse, line, sentence):
+    assert refuse("bench", "vector", *line.split()) == sentence
+
+
+@pytest.mark.parametrize("benchmark", list(benchmarks()), ids=lambda benchmark: word(
+    f"{benchmark.name} {benchmark.types} {benchmark.cols}"))
+def test_repeated_alone_a_program_computes_the_same(benchmark):
+    """Engines in shuffled orders show what waits for nothing."""
+    config = PRESETS["demo"]
+    block = benchmark.block(config, rows=24, cols=20)
+    image = block.image
+    rng = np.random.default_rng(block.elements)
+    inputs = [rng.integers(*LIMITS[tensor.dtype], tensor.shape).astype(tensor.dtype)
+              for tensor in image.inputs]
+    expected = image.run(ModelDevice(config), *inputs)
+    lanes = config.vector.lanes
+    assert data_cycles(image, config=config) >= block.elements / lanes
+    for times in (1, 2, 3):
+        alone = repeat_alone(image, times, config=config)
+        assert alone.commands > times
+        results = alone.run(ModelDevice(config, order=times), *inputs)
+        assert all(map(np.array_equal, results, expected))
+
+
+def test_help_says_what_is_measured(run):
+    result = run("bench", "vector", "-h")
+    assert result.exit_code == 0
+    assert "A pass is elements / lanes cycles" in " ".join(result.stdout.split())
+    vector = main.commands["bench"].commands["vector"]
+    assert all(option.help for option in vector.params)

@@ -15,7 +15,7 @@ from systolith.cli.manual import EXAMPLES
 from systolith.cli.output import _interruptible
 from systolith.device import ModelDevice
 from systolith_hw.config import PRESETS, CoreConfig
-from systolith_hw.isa import Opcode
+from systolith_hw.isa import Memory, Opcode
 
 REPORT = {"bit_exact", "cycles", "macs", "macs_per_cycle", "utilization"}
 
@@ -175,7 +175,7 @@ def test_the_manuals_examples_make_up_a_product():
     weights = rng.integers(-128, 128, (8, 8), dtype=np.int8)
     lines = [f"load memory=par memory_base=0x4000 run_bytes=96 row_bytes={config.par_row_bytes}"]
     for opcode in (Opcode.LOAD, Opcode.EXECUTE, Opcode.VECTOR, Opcode.STORE):
-        lines += EXAMPLES[opcode].program.splitlines()[:2]
+        lines += EXAMPLES[opcode].program.splitlines()[:3 if opcode == Opcode.VECTOR else 2]
     program = assemble("\n".join(lines))
     parameters = np.zeros((8, 3), "<i4")
     parameters[:, 1] = 1 << 30  # with a shift of -6: 1 / 128
@@ -184,8 +184,18 @@ def test_the_manuals_examples_make_up_a_product():
         for address, data in ((0, program), (0x1000, activations), (0x2000, weights),
                               (0x4000, parameters)):
             device.write(address, data)
+        # Segments of the function that changes nothing: base and slope have two guard bits.
+        segments = (4 * np.arange(64) << 2 & 0x3ffff | 16 << 18).astype("<u4")
+        table = device.model.state.pads[Memory.FUN].data
+        table[:64] = np.repeat(segments, config.vector.lanes).view(np.uint8).reshape(64, -1)
         device.run(0, len(lines))
         result = device.read(0x3000, 128).view(np.int8).reshape(16, 8)
+        largest, records = result.max(axis=1).astype(int), device.model.state.rows[:16]
+        distances = device.model.state.act.reshape(-1)[1024 * config.vector.lanes:][:128]
+    assert np.array_equal(records["value"], largest)
+    assert np.array_equal(records["position"], result.argmax(axis=1))
+    assert np.array_equal(distances.reshape(16, 8), largest[:, None] - result)
+    assert np.array_equal(records["sum"], (largest[:, None] - result).sum(axis=1))
     sums = activations[:, :8].astype(int) @ weights.astype(int)
     assert np.abs(result - np.clip(sums / 128, 0, 127)).max() < 1
     assert result.max() > 50

@@ -5,7 +5,19 @@ import pytest
 from cores import CORES, rtl
 from systolith import CoreError, ModelDevice, gemm
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import COMMANDS, ControlOp, ErrorCode, Memory, Opcode
+from systolith_hw.isa import (
+    COMMANDS,
+    ControlOp,
+    ElementType,
+    ErrorCode,
+    Function,
+    Memory,
+    Opcode,
+    Operand,
+    Reduction,
+    ResultType,
+    Scale,
+)
 from systolith_hw.registers import REGISTERS
 from systolith_sim.random_programs import reset_midway
 
@@ -116,16 +128,24 @@ def bad_records(config: CoreConfig):
         ErrorCode.BAD_OPCODE: {"none": bytes(64), "unknown": patched(plain, 0, 6),
                                "all ones": b"\xff" * 64},
         ErrorCode.BAD_FIELD: {
-            "flags": load(flags=1), "index": load(index=1), "reserved bit": patched(plain, 63, 1),
-            "slot bit": patched(plain, 4, 0x20), "vector modes": vector(modes=1),
-            "vector immediate": vector(immediate=1), "vector shift": vector(shift=1),
-            "second source": vector(second_base=1), "second jumps": vector(second_jumps=[0, 0, 1]),
-            "memory": patched(plain, 60, 3), "mode": patched(plain, 62, 2),
+            "reserved byte": patched(plain, 1, 1), "index": load(index=1),
+            "reserved bit": patched(plain, 63, 1), "slot bit": patched(plain, 4, 0x20),
+            "memory": patched(plain, 60, 4), "mode": patched(plain, 62, 2),
             "store of weights": store(memory=Memory.WGT),
             "store of parameters": store(memory=Memory.PAR), "format": execute(format=1),
             "k_last 0": execute(k_last=0), "k_last": execute(k_last=config.array.rows + 1),
-            "operation": vector(operation=2), "operation for int8": vector(operation=1),
-            "source": vector(source_type=0), "result": vector(result_type=1),
+            "source": vector(source_type=7), "second operand": vector(second=4),
+            "stream": vector(stream_type=ElementType.ACC), "result": vector(result_type=7),
+            "function": vector(function=7), "scale": vector(scale=3),
+            "reduction": vector(reduce=3), "tail": vector(tail=config.vector.lanes + 1),
+            "segments": vector(function_shift=24),
+            "product after the scale": vector(function=Function.PRODUCT),
+            "channel before the scale": vector(function=Function.CHANNEL, function_first=1),
+            "fold of nothing": vector(fold=1),
+            "sum of values": vector(result_type=ResultType.ROW_VALUE, sum_results=1),
+            "scale by itself": vector(result_type=ResultType.ROW_SCALE),
+            "root after the scale": vector(result_type=ResultType.ROW_ROOT, scale=Scale.UNIT,
+                                           function=Function.LINEAR),
             "execute level": execute(level0=1),
             "execute level 0": execute(level1=0, **raises(1, 1)),
             "load level": load(level1=control_.load_loops),
@@ -174,8 +194,31 @@ def bad_records(config: CoreConfig):
             "source beyond 16 bits": vector(source_base=1 << 16),
             "result": vector(result_base=config.act_groups),
             "parameter row": vector(param_base=memory.par_rows),
-            "last int32 result": vector(operation=1, result_type=2, counts=[2],
+            "last int32 result": vector(result_type=ResultType.INT32, counts=[2],
                                         result_base=config.act_groups - 4),
+            "functions": load(memory=Memory.FUN,
+                              pad_base=2 * config.fun_row_bytes * config.vector.functions),
+            "source of int8": vector(source_type=ElementType.INT8, source_base=config.act_groups),
+            "last source of int16": vector(source_type=ElementType.INT16, counts=[2],
+                                           source_step=2, source_base=config.act_groups - 2),
+            "source of int8 beyond 16 bits": vector(source_type=ElementType.INT8,
+                                                    source_base=1 << 16),
+            "stream": vector(second=Operand.STREAM, stream_base=config.act_groups),
+            "mask below": vector(masked=1, counts=[1, 2], stream_jumps=[-1]),
+            "factor": vector(function=Function.PRODUCT, function_first=1,
+                             stream_base=config.act_groups),
+            "source from records": vector(source_type=ElementType.ROW_SUM, counts=[1, 2],
+                                          row_base=255),
+            "row of the second operand": vector(second=Operand.ROW, counts=[1, 3], row_base=254),
+            "reduced row": vector(reduce=Reduction.SUM, counts=[2, 1, 2], row_base=255),
+            "value in records": vector(result_type=ResultType.ROW_VALUE,
+                                       result_base=config.vector.rows),
+            "scale in records": vector(result_type=ResultType.ROW_SCALE, scale=Scale.UNIT,
+                                       function=Function.LINEAR, function_first=1,
+                                       result_base=config.vector.rows),
+            "parameters of loop 2": vector(counts=[2, 1, 2], param_base=memory.par_rows - 2),
+            "table": vector(function=Function.TABLE, function_base=5),
+            "channel": vector(function=Function.CHANNEL, function_base=7, counts=[65]),
             "store": store(pad_base=act * memory.act_rows),
             "store below": store(run_bytes=2, row_step=-1, pad_base=0)},
     }
@@ -193,8 +236,11 @@ def bad_records(config: CoreConfig):
         if loops < count:
             fields[f"loop of {opcode.name}"] = encode(opcode, counts=[1] * loops + [2])
     if min(4, act // config.vector.lanes) > 1:
-        bad[ErrorCode.SCRATCHPAD_ADDRESS]["unaligned int32"] = vector(
-            operation=1, result_type=2, result_base=1)
+        bad[ErrorCode.SCRATCHPAD_ADDRESS] |= {
+            "unaligned int32": vector(result_type=ResultType.INT32, result_base=1),
+            "unaligned source": vector(source_type=ElementType.INT16, source_base=1),
+            "unaligned stream": vector(second=Operand.STREAM, stream_type=ElementType.INT16,
+                                       stream_base=3)}
     return bad
 
 

@@ -3,7 +3,7 @@
 import pytest
 from cores import CORES, rtl
 from systolith import ModelDevice, Program, Slot
-from systolith_hw.isa import Memory, VectorOp
+from systolith_hw.isa import Memory, ResultType, Scale
 
 BYTES = 1 << 16
 RESULT = 1 << 15
@@ -38,12 +38,12 @@ def test_int8_results_right_after_int32_results(name, groups):
                     acc_row=0, acc_strides=[1] + [0] * (loops - 1), wgt_row=0, k_last=1,
                     slots=[Slot(wait="filled", post="computed")])
     row = config.act_row_bytes // config.vector.lanes   # lane groups
-    program.vector(operation=VectorOp.ADD_BIAS, counts=[1, groups], source=0,
+    program.vector(result_type=ResultType.INT32, scale=Scale.UNIT, counts=[1, groups], source=0,
                    source_strides=[config.acc_group_pitch], result=8 * row,
-                   result_strides=[4 * row], param_row=0, slots=[Slot(wait="computed")])
-    program.vector(operation=VectorOp.REQUANTISE, counts=[1, 3], source=0,
-                   source_strides=[config.acc_group_pitch], result=24 * row, result_strides=[row],
-                   param_row=1, slots=[Slot(post="written")])
+                   result_strides=[4 * row], slots=[Slot(wait="computed")])
+    program.vector(counts=[1, 3], source=0, source_strides=[config.acc_group_pitch],
+                   result=24 * row, result_strides=[row], param_base=1,
+                   slots=[Slot(post="written")])
     program.store(address=RESULT, run_bytes=20 * config.act_row_bytes, row=8,
                   row_bytes=config.act_row_bytes, slots=[Slot(wait="written")])
     agree(name, program, latency=5)

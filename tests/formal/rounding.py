@@ -1,6 +1,7 @@
 """What the requantiser promises: TFLite's double rounding."""
 
 from amaranth.hdl import Const, Mux, Signal, signed
+from systolith_hw.isa import ElementType
 from systolith_hw.requantise import Requantiser
 
 from .proof import RUN, Bug, Proof
@@ -11,7 +12,8 @@ __all__ = ["PROOFS"]
 
 class DoubleRounding(Specification):
     """``RoundingDivideByPOT(SaturatingRoundingDoublingHighMul(value << left, multiplier), right)``
-    of ``LATENCY`` cycles before, plus the zero point, clamped, which come ``PLACE`` cycles later.
+    of ``LATENCY`` cycles before, plus the zero point, limited to the clamp or to what the type can
+    hold, which come ``PLACE`` cycles later.
 
     Written after gemmlowp's ``fixedpoint.h``, in integers wide enough for everything.
 
@@ -19,10 +21,14 @@ class DoubleRounding(Specification):
     ----------
     value, multiplier : int or None
         The only value or multiplier; None: any.
+    least_shift : int
+        No shift is below it.
     """
-    def __init__(self, *, value: int | None = None, multiplier: int | None = None):
+    def __init__(self, *, value: int | None = None, multiplier: int | None = None,
+                 least_shift: int = Requantiser.MIN_SHIFT):
         self.value = value
         self.multiplier = multiplier
+        self.least_shift = least_shift
         super().__init__(Requantiser(), drives=("value", "multiplier"),
                          any_value=signed(32), any_multiplier=31)
 
@@ -32,12 +38,13 @@ class DoubleRounding(Specification):
             dut.multiplier.eq(self.any_multiplier if self.multiplier is None
                               else self.multiplier),
         ]
-        self.given(m, (dut.shift >= dut.MIN_SHIFT) & (dut.shift <= dut.MAX_SHIFT))
+        self.given(m, (dut.shift >= self.least_shift) & (dut.shift <= dut.MAX_SHIFT))
         self.given(m, dut.clamp_low <= dut.clamp_high)
+        self.given(m, dut.result_type <= ElementType.INT32)
         late = dut.LATENCY - dut.PLACE
         inputs = ((dut.value, dut.LATENCY), (dut.multiplier, dut.LATENCY),
                   (dut.shift, dut.LATENCY), (dut.zero_point, late), (dut.clamp_low, late),
-                  (dut.clamp_high, late))
+                  (dut.clamp_high, late), (dut.result_type, late))
         before = []
         for i, (signal, cycles) in enumerate(inputs):
             for cycle in range(cycles):
@@ -45,7 +52,7 @@ class DoubleRounding(Specification):
                 m.d.sync += register.eq(signal)
                 signal = register
             before.append(signal)
-        value, multiplier, shift, zero_point, clamp_low, clamp_high = before
+        value, multiplier, shift, zero_point, clamp_low, clamp_high, result_type = before
         # What is only one needs no memory.
         value = value if self.value is None else Const(self.value, signed(32))
         multiplier = multiplier if self.multiplier is None else Const(self.multiplier, 31)
@@ -60,7 +67,8 @@ class DoubleRounding(Specification):
         rest, half, rounded = (Signal(signed(40), name=name)
                                for name in ("rest", "half", "rounded"))
         placed  = Signal(signed(41))
-        result  = Signal(signed(8))
+        least, most, result = (Signal(signed(32), name=name)
+                                   for name in ("least", "most", "result"))
         m.d.comb += [
             product.eq(value * multiplier),
             lifted.eq(product << Mux(shift > 0, shift[:3], 0)),
@@ -74,37 +82,51 @@ class DoubleRounding(Specification):
             half.eq((((1 << right) - 1) >> 1) + (high < 0)),
             rounded.eq((high >> right) + (rest > half)),
             placed.eq(rounded + zero_point),
-            result.eq(Mux(placed < clamp_low, clamp_low,
-                          Mux(placed > clamp_high, clamp_high, placed))),
+            # The limits of the type.
+            least.eq(-1 << 31),
+            most.eq((1 << 31) - 1),
+            result.eq(Mux(placed < least, least, Mux(placed > most, most, placed))),
         ]
+        with m.If(result_type == ElementType.INT8):
+            m.d.comb += [least.eq(clamp_low), most.eq(clamp_high)]
+        with m.Elif(result_type == ElementType.INT16):
+            m.d.comb += [least.eq(-1 << 15), most.eq((1 << 15) - 1)]
         self.require(m, (age < dut.LATENCY) | (dut.result == result), "the result is TFLite's")
 
 
-def _rounding(name, what, bug, **only):
+def _rounding(name, what, *bugs, **only):
     return Proof(
         name=name, block="requantise.py", cycles=Requantiser.LATENCY + 2,
-        claim=f"Requantiser, {what}, every shift, zero point and clamp: the result is TFLite's "
+        claim=f"Requantiser, {what}, every zero point, clamp and type: the result is TFLite's "
               "double rounding, of each input at its time. Registers begin with any contents "
               "and nothing older has an influence, so this holds in every cycle",
-        make=lambda: DoubleRounding(**only), bugs=(bug,))
+        make=lambda: DoubleRounding(**only),
+        bugs=tuple(Bug(bug, "hw/systolith_hw/requantise.py", old, new, RUN)
+                   for bug, old, new in bugs))
 
 
-TIES = Bug("rounding towards zero on ties", "hw/systolith_hw/requantise.py",
-           "right_1 & (value_high_1 < 0)).as_signed()", "right_1 & 0).as_signed()", RUN)
 PROOFS = (
-    _rounding("rounding-17", "every value, the multiplier 2^17", Bug(
-        "saturated too narrow", "hw/systolith_hw/requantise.py",
-        "reg(\"rounded_8\", signed(10), _saturated(shifted_7, 10))",
-        "reg(\"rounded_8\", signed(9), _saturated(shifted_7, 9))", RUN), multiplier=1 << 17),
-    _rounding("rounding-cut", "every value, the multiplier 3 * 2^16 (on both sides of a cut)", Bug(
-        "a part of the product one place off", "hw/systolith_hw/requantise.py",
-        "low_high_2 + high_low_2", "low_high_2 + (high_low_2 << 1)", RUN), multiplier=3 << 16),
-    _rounding("rounding-up", "the value 2^20, every multiplier", Bug(
-        "a multiplier cut in the wrong place", "hw/systolith_hw/requantise.py",
+    _rounding("rounding-17", "every value, the multiplier 2^17, every shift", (
+        "int16 that holds too much", "for bits in (8, 16, 32)", "for bits in (8, 17, 32)"),
+        multiplier=1 << 17),
+    _rounding("rounding-30", "every value, the multiplier 2^30, shifts from 0 to 7", (
+        "int32 that holds too much", "for bits in (8, 16, 32)", "for bits in (8, 16, 33)"), (
+        "the type of the next result", "type_7, *(", "self.result_type, *("),
+        multiplier=1 << 30, least_shift=0),
+    _rounding("rounding-cut", "every value, the multiplier 3 * 2^16 (on both sides of a cut), "
+              "shifts from 0 to 7", (
+        "a part of the product one place off",
+        "low_high_2 + high_low_2", "low_high_2 + (high_low_2 << 1)"),
+        multiplier=3 << 16, least_shift=0),
+    _rounding("rounding-up", "the value 2^20, every multiplier, every shift", (
+        "a multiplier cut in the wrong place",
         "reg(\"mult_high_1\", 14, self.multiplier[17:])",
-        "reg(\"mult_high_1\", 14, self.multiplier[17:30])", RUN), value=1 << 20),
-    _rounding("rounding-down", "the value -2^20, every multiplier", Bug(
-        "rounding towards zero on ties", "hw/systolith_hw/requantise.py",
-        "right_1 & (value_high_1 < 0)).as_signed()", "right_1 & 0).as_signed()", RUN),
+        "reg(\"mult_high_1\", 14, self.multiplier[17:30])"), value=1 << 20),
+    _rounding("rounding-down", "the value -2^20, every multiplier, every shift", (
+        "rounding towards zero on ties",
+        "right_1 & (value_high_1 < 0)).as_signed()", "right_1 & 0).as_signed()"),
         value=-1 << 20),
+    _rounding("rounding-least", "the value -2^31, every multiplier, shifts from 0 to 7", (
+        "a sum that wraps", "reg(\"placed_7\", signed(39)", "reg(\"placed_7\", signed(38)"),
+        value=-1 << 31, least_shift=0),
 )

@@ -12,7 +12,7 @@ from systolith.model import CoreModel
 from systolith.program import Program, Slot
 from systolith_hw.config import CoreConfig
 from systolith_hw.core import Core
-from systolith_hw.isa import ControlOp, ErrorCode, Memory, VectorOp
+from systolith_hw.isa import ControlOp, ErrorCode, Memory
 from systolith_hw.registers import REGISTERS
 
 from .simulate import simulate
@@ -22,7 +22,7 @@ CONFIG = CoreConfig.from_dict({
     "memory": {"act_rows": 16, "act_banks": 1, "wgt_rows": 16, "acc_rows": 16, "acc_banks": 1,
                "par_rows": 4},
     "bus": {"data_bits": 32, "max_burst": 4, "read_words": 8, "write_bursts": 2},
-    "vector": {"lanes": 1},
+    "vector": {"lanes": 1, "functions": 256, "rows": 16},
     "control": {"queue_depth": 1, "prefetch": 1, "semaphores": 4, "params": 2,
                 "execute_loops": 4, "load_loops": 2, "vector_loops": 3, "counters": False}})
 SIZE = 4096
@@ -129,9 +129,8 @@ def matrix_product():
     program.execute(counts=[3, 1, 2, 1], act_row=0, act_strides=[1, 0, 3, 0], acc_row=4,
                     acc_strides=[1, 0, 0, 0], wgt_row=0, k_last=1,
                     slots=[Slot(wait="loaded", post="summed")])
-    program.vector(operation=VectorOp.REQUANTISE, counts=[2, 3, 1], source=8,
-                   source_strides=[2, 0], result=40, result_strides=[4, 0], param_row=0,
-                   zero_point=3, slots=[Slot(wait="summed", post="ready")])
+    program.vector(counts=[2, 3, 1], source=8, source_strides=[2, 0], result=40,
+                   result_strides=[4, 0], zero_point=3, slots=[Slot(wait="summed", post="ready")])
     program.store(address=2001, run_bytes=6, row=10, row_bytes=2, slots=[Slot(wait="ready")])
     program.control(ControlOp.FENCE)
     return program

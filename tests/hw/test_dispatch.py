@@ -214,6 +214,7 @@ def test_a_full_queue_holds_up_the_program_but_not_the_other_engines():
 
 
 GOOD = encode(Opcode.LOAD)
+RESERVED_BIT = GOOD[:1] + b"\1" + GOOD[2:16] + bytes(2) + GOOD[18:]    # and a count of 0
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -222,7 +223,7 @@ GOOD = encode(Opcode.LOAD)
     (bytes([200]) + bytes(63), ErrorCode.BAD_OPCODE),
     (encode(Opcode.LOAD, mode=3), ErrorCode.BAD_FIELD),
     (encode(Opcode.LOAD, index=1), ErrorCode.BAD_FIELD),
-    (encode(Opcode.LOAD, counts=[0], flags=1), ErrorCode.BAD_FIELD),
+    (RESERVED_BIT, ErrorCode.BAD_FIELD),
     (encode(Opcode.LOAD, run_bytes=0), ErrorCode.ZERO_COUNT),
     (encode(Opcode.EXECUTE, counts=[1, 1, 0]), ErrorCode.ZERO_COUNT),
     # The register it is to be replaced by reads 0.

@@ -11,13 +11,24 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import (
     COMMANDS,
     ControlOp,
-    ElementType,
     ErrorCode,
+    Function,
+    Memory,
     Opcode,
-    VectorOp,
+    Reduction,
+    ResultType,
+    Scale,
     jumps_of,
 )
-from systolith_hw.legal import COUNT_SLOTS, bad_credit, bad_field, loops_of, words_of, zero_count
+from systolith_hw.legal import (
+    COUNT_SLOTS,
+    bad_credit,
+    bad_field,
+    loops_of,
+    supported,
+    words_of,
+    zero_count,
+)
 from systolith_hw.record import RECORD_BITS, Record
 
 from .simulate import simulate
@@ -28,7 +39,15 @@ CONFIGS = {
     "wide": CoreConfig.from_dict({"array": {"rows": 3, "cols": 5}, "bus": {"data_bits": 512},
                                   "control": {"semaphores": 16, "execute_loops": 5,
                                               "load_loops": 1, "params": 8}}),
+    "no row file": CoreConfig.from_dict({"vector": {"rows": 0, "functions": 256}}),
+    "row file only": CoreConfig.from_dict({"vector": {"elementwise": False, "multiply": False,
+                                                      "functions": 0, "rows": 16}}),
+    "tables of bytes": CoreConfig.from_dict({"vector": {"multiply": False, "lanes": 2}}),
+    "squares": CoreConfig.from_dict({"vector": {"functions": 0, "elementwise": False}}),
+    "elements only": CoreConfig.from_dict({"vector": {"functions": 0, "multiply": False,
+                                                      "rows": 0}}),
 }
+COMBINATIONS = 400  # commands with anything in all small fields
 
 
 class Judge(wiring.Component):
@@ -103,17 +122,60 @@ def random_good(rng, config, opcode):
     if opcode in (Opcode.LOAD, Opcode.STORE):
         values |= {"run_bytes": rng.randrange(1, 1 << 16), "row_bytes": rng.randrange(1, 1 << 16)}
     if opcode == Opcode.LOAD:
-        values |= {"memory": rng.randrange(3), "mode": rng.randrange(2),
+        memories = [memory for memory in Memory
+                    if memory != Memory.FUN or config.vector.functions]
+        values |= {"memory": rng.choice(memories), "mode": rng.randrange(2),
                    "fill": rng.randrange(-128, 128)}
     if opcode == Opcode.EXECUTE:
         values |= {"k_last": rng.randint(1, config.array.rows), "accumulate": rng.randrange(2)}
     if opcode == Opcode.VECTOR:
-        raw = rng.random() < 0.5
-        values |= {"operation": VectorOp.ADD_BIAS if raw else VectorOp.REQUANTISE,
-                   "result_type": ElementType.INT32 if raw else ElementType.INT8,
-                   "clamp_low": rng.randrange(-128, 128), "zero_point": rng.randrange(-128, 128)}
+        values |= random_meaning(rng, config)
     return {name: value if isinstance(value, list) else int(value)
             for name, value in values.items()}
+
+
+def random_meaning(rng, config):
+    """What a vector command computes, such that ``config`` takes it."""
+    command, unit = COMMANDS[Opcode.VECTOR], config.vector
+    values = {"tail": rng.randrange(unit.lanes + 1), "function_shift": rng.randrange(24)}
+    for field in command.body:
+        if field.values:
+            values[field.name] = rng.choice(sorted(supported(command, field.name, config)))
+        elif field.bits == 1:
+            values[field.name] = rng.randrange(2)
+        elif field.name in ("clamp_low", "clamp_high", "zero_point", "immediate"):
+            values[field.name] = rng.randint(field.low, field.high)
+    if values["result_type"] in (ResultType.ROW_SCALE, ResultType.ROW_ROOT):
+        values |= {"function": Function.LINEAR, "function_first": 1, "scale": Scale.UNIT}
+    if values["result_type"] > ResultType.NONE or not unit.rows:
+        values["sum_results"] = 0
+    if values["function"] in (Function.PRODUCT, Function.WEIGHTED):
+        values["function_first"] = 1
+    if values["function"] == Function.CHANNEL:
+        values["function_first"] = 0
+    if not unit.elementwise:
+        values |= {"masked": 0, "fold": 0}
+    if not unit.combines:
+        values["fine"] = 0
+    if not unit.rows and values["reduce"]:
+        values["fold"] = 1
+    if not values["reduce"]:
+        values["fold"] = 0
+    if values["result_type"] == ResultType.ROW_VALUE and not values["fold"]:
+        values["reduce"] = Reduction.NONE
+    return values
+
+
+def combinations(rng, config):
+    """Vector commands with anything in the fields that say what is computed."""
+    command = COMMANDS[Opcode.VECTOR]
+    for _ in range(COMBINATIONS):
+        values = random_good(rng, config, Opcode.VECTOR)
+        for name in rng.sample([field.name for field in command.body
+                                if field.values or field.bits == 1], 6):
+            field = command.field(name)
+            values[name] = rng.randint(field.low, field.high)
+        yield command.encode(values)
 
 
 def mutations(rng, config, opcode):
@@ -159,6 +221,8 @@ def test_flags_exactly_the_field_values_that_the_model_refuses(name, opcode):
     # The dispatcher puts parameter registers in before a command is judged; here they are not used.
     records = [record for record in mutations(rng, config, opcode)
                if fields(record)["count_param"] not in range(1, config.control.params)]
+    if opcode == Opcode.VECTOR:
+        records += combinations(rng, config)
     codes = judge(config, records)
     for record, code in zip(records, codes, strict=True):
         assert code == prepare(record, config, registers)[0], fields(record)

@@ -3,11 +3,13 @@
 import random
 
 import pytest
+from systolith_hw.isa import ElementType
 from systolith_hw.requantise import Requantiser
 
 from .simulate import simulate
 
 INT32 = (-2**31, 2**31 - 1)
+BITS = {ElementType.INT8: 8, ElementType.INT16: 16, ElementType.INT32: 32}  # of a result
 
 
 def rounding_doubling_high_mul(a, b):
@@ -24,18 +26,31 @@ def rounding_divide_by_pot(x, exponent):
     return (x >> exponent) + (1 if (x & mask) > threshold else 0)
 
 
-def reference(value, multiplier, shift, zero_point, low, high):
-    """MultiplyByQuantizedMultiplier without its wrap at 32 bits, then zero point and clamp."""
-    scaled = rounding_doubling_high_mul(value << max(shift, 0), multiplier)
-    scaled = rounding_divide_by_pot(scaled, max(-shift, 0))
-    return min(max(scaled + zero_point, low), high)
+def scaled(value, multiplier, shift):
+    """MultiplyByQuantizedMultiplier without its wrap at 32 bits."""
+    high = rounding_doubling_high_mul(value << max(shift, 0), multiplier)
+    return rounding_divide_by_pot(high, max(-shift, 0))
+
+
+def reference(value, multiplier, shift, zero_point, low, high, result_type):
+    """The scaled value, then zero point and limits."""
+    if result_type != ElementType.INT8:
+        low, high = range_of(result_type)
+    return min(max(scaled(value, multiplier, shift) + zero_point, low), high)
+
+
+def range_of(result_type):
+    """Least and greatest number of a type."""
+    half = 1 << (BITS[result_type] - 1)
+    return -half, half - 1
 
 
 def check_all(cases):
     """Sends a case each cycle, other values all around, and compares each with the reference."""
     dut = Requantiser()
     members = {"value": 0, "multiplier": 0, "shift": 0, "zero_point": dut.PLACE,
-               "clamp_low": dut.PLACE, "clamp_high": dut.PLACE}  # cycles after the value
+               "clamp_low": dut.PLACE, "clamp_high": dut.PLACE,
+               "result_type": dut.PLACE}  # cycles after the value
     results = []
 
     async def bench(ctx):
@@ -71,39 +86,73 @@ def test_equals_tflites_two_steps(shift):
     rng = random.Random(shift)
     cases = []
     for _ in range(250):
-        multiplier = random_multiplier(rng)
-        # A value whose result is on the scale of int8, at or beside a tie.
-        half_results = rng.randrange(-600, 600)
-        tie = half_results * 2**(30 - shift) // max(multiplier, 1)
-        value = rng.choice([near(rng, tie), near(rng, tie), near(rng, rng.choice(INT32)),
-                            near(rng, 0), rng.randrange(INT32[0], INT32[1] + 1),
-                            rng.choice([-1, 1]) << rng.randrange(31)])
-        zero_point = rng.choice([-128, 0, 127, rng.randrange(-128, 128)])
-        cases.append((value, multiplier, shift, zero_point, *limits(rng)))
+        for result_type in BITS:
+            multiplier = random_multiplier(rng)
+            # A value whose result is on the scale of its type, at or beside a tie.
+            half_results = rng.randrange(*(5 * limit // 2 for limit in range_of(result_type)))
+            tie = half_results * 2**(30 - shift) // max(multiplier, 1)
+            value = rng.choice([near(rng, tie), near(rng, tie), near(rng, rng.choice(INT32)),
+                                near(rng, 0), rng.randrange(INT32[0], INT32[1] + 1),
+                                rng.choice([-1, 1]) << rng.randrange(31)])
+            zero_point = rng.choice([-128, 0, 127, rng.randrange(-128, 128)])
+            cases.append((value, multiplier, shift, zero_point, *limits(rng), result_type))
     check_all(cases)
 
 
-def test_takes_another_shift_zero_point_and_clamp_with_every_value():
+def test_takes_another_shift_zero_point_clamp_and_type_with_every_value():
     rng = random.Random(0)
     cases = []
-    for _ in range(4000):
+    for _ in range(6000):
         shift = rng.randrange(-31, 8)
-        value = near(rng, rng.randrange(-300, 300) * 2**(30 - shift) // 2**30)
+        result_type = rng.choice(list(BITS))
+        result = rng.randrange(*(5 * limit // 4 for limit in range_of(result_type)))
+        value = near(rng, result * 2**(30 - shift) // 2**30)
         cases.append((value, random_multiplier(rng), shift, rng.randrange(-128, 128),
-                      *limits(rng)))
+                      *limits(rng), result_type))
     check_all(cases)
 
 
-def test_rounds_every_small_value():
-    cases = [(value, 2**30, shift, 0, -128, 127) for shift in (-4, -1, 0, 1, 3)
+@pytest.mark.parametrize("result_type", BITS)
+def test_rounds_every_small_value(result_type):
+    cases = [(value, 2**30, shift, 0, -128, 127, result_type) for shift in (-4, -1, 0, 1, 3)
              for value in range(-140, 140)]
     check_all(cases)
 
 
-def test_saturates_only_what_is_beyond_int8():
-    # Results around those at which the pipeline limits its own widths.
-    cases = [(sign * (edge + step) * 2**min(places, 31 - 11), 2**30, 1 - min(places, 20), zero,
-              -128, 127)
-             for edge in (127, 128, 255, 256, 511, 512) for step in (-1, 0, 1)
-             for sign in (-1, 1) for zero in (-128, 0, 127) for places in (0, 7, 8, 20)]
+@pytest.mark.parametrize("result_type", BITS)
+def test_half_of_twice_a_value_is_the_value_saturated(result_type):
+    rng = random.Random(result_type)
+    low, high = range_of(result_type)
+    values = [near(rng, value) for value in (*range_of(ElementType.INT32), -2**16, 2**16, 0)
+              for _ in range(40)]
+    values += [edge + step for edge in (low, high) for step in range(-260, 261)
+               if INT32[0] <= edge + step <= INT32[1]]
+    cases = [(value, 2**30, 1, zero_point, -128, 127, result_type) for value in values
+             for zero_point in (-128, -1, 0, 1, 127)]
+    assert all(reference(*case) == min(max(case[0] + case[3], low), high) for case in cases)
+    check_all(cases)
+
+
+@pytest.mark.parametrize("result_type", BITS)
+def test_saturates_only_what_is_beyond_the_type(result_type):
+    half = 1 << (BITS[result_type] - 1)
+    cases = []
+    for shift in (-19, -6, -2, -1, 0, 1, 2, 7):
+        for edge in (half - 128, half, half + 127, 2 * half, 4 * half):
+            # Values around those whose results are half a step beside the edge.
+            for half_results in range(2 * edge - 3, 2 * edge + 4):
+                tie = half_results << max(-shift, 0) >> max(shift, 0)
+                cases += [(sign * tie + step, 2**30, shift, zero, -128, 127, result_type)
+                          for sign in (-1, 1) for step in (-1, 0, 1) for zero in (-128, 0, 127)
+                          if INT32[0] <= sign * tie + step <= INT32[1]]
+    check_all(cases)
+
+
+def test_left_shifts_saturate_at_what_is_exactly_beyond_the_type():
+    rng = random.Random(0)
+    cases = [(near(rng, sign << bit), 2**31 - 1 - low, shift, zero, -128, 127, result_type)
+             for shift in range(8) for bit in (*range(23, 32), 15 - shift, 7)
+             for sign in (-1, 1) for low in (0, 1) for zero in (-128, 127)
+             for result_type in BITS]
+    assert min(scaled(*case[:3]) + case[3] for case in cases) == -2**38  # the pipeline's least
     check_all(cases)

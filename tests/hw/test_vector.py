@@ -1,256 +1,365 @@
-"""The vector engine against the bit-exact model: bias, requantisation, both result types."""
+"""The vector engine against the bit-exact model, and its cycles."""
 
-import random
-from collections import Counter, deque
-from math import prod
+from itertools import product
 
 import numpy as np
 import pytest
-from systolith.errors import CoreError
-from systolith.model.engines import RUN
-from systolith.model.state import CoreState
-from systolith_hw.accumulator import Accumulator
-from systolith_hw.config import CoreConfig
-from systolith_hw.isa import COMMANDS, ONCE, ElementType, ErrorCode, Memory, Opcode, VectorOp
-from systolith_hw.scratchpad import Scratchpad
-from systolith_hw.vector import VectorEngine
+from systolith_hw.isa import (
+    COMMANDS,
+    ONCE,
+    ElementType,
+    ErrorCode,
+    Function,
+    Opcode,
+    Operand,
+    Reduction,
+    ResultType,
+    Scale,
+    VectorOp,
+)
+from systolith_hw.legal import supported
+from systolith_hw.stages import Stages
 
-from .simulate import simulate
-from .streams import plain
+from .vectors import PORTS, RECORDS, TB, config_of
 
-MEMORY = {"act_rows": 64, "act_banks": 1, "wgt_rows": 16, "acc_rows": 16, "par_rows": 16}
 VECTOR = COMMANDS[Opcode.VECTOR]
-RAW = {"operation": VectorOp.ADD_BIAS, "result_type": ElementType.INT32}
+# Rows, columns, lanes and loops; rows of activations hold four groups of bytes, or a quarter of a
+# group of int32.
+SHAPES = {
+    "1_lane": config_of(4, 3, 1, 3),
+    "2_lanes": config_of(8, 5, 2),
+    "4_lanes": config_of(3, 6, 4),
+    "8_lanes": config_of(8, 8, 8, functions=512),
+    "8_lanes_wide_rows": config_of(32, 8, 8, 3),
+    "no_row_file": config_of(8, 9, 4, rows=0),
+    "no_scratchpad": config_of(4, 4, 2, 3, elementwise=False),
+    "no_multiplier": config_of(4, 2, 2, multiply=False),
+    "no_functions": config_of(8, 4, 1, functions=0),
+    "neither": config_of(8, 8, 4, multiply=False, functions=0),
+    "requantiser": config_of(3, 3, 2, 3, elementwise=False, rows=0, multiply=False, functions=0),
+}
+FULL = SHAPES["4_lanes"]
+PAIR = config_of(3, 5, 2)   # groups of int32 take two rows
+FOUR = config_of(4, 8, 4)   # groups of bytes as wide as rows
+WIDE = config_of(16, 8, 4)  # groups of int32 as wide as rows
+PLAIN = {"source_type": ElementType.INT8, "second": Operand.IMMEDIATE, "scale": Scale.UNIT}
 
 
-def config_of(rows, cols, lanes, loops=4):
-    return CoreConfig.from_dict({
-        "array": {"rows": rows, "cols": cols}, "memory": MEMORY, "vector": {"lanes": lanes},
-        "control": {"vector_loops": loops}})
+# Results
 
-
-class TB:
-    """Commands, accumulator, memories and semaphores around a vector engine."""
-    def __init__(self, config, *, seed, pause=0.0):
-        self.config, self.pause = config, pause
-        self.rng = random.Random(seed)
-        self.dut = VectorEngine(config=config)
-        self.state = CoreState(config, np.zeros(64, np.uint8))
-        generator = np.random.default_rng(seed)
-        acc = self.state.acc
-        acc[:, :config.array.cols] = generator.integers(-40000, 40000, (16, config.array.cols))
-        acc[3, :config.array.cols] = generator.choice([-2**31, 2**31 - 1], config.array.cols)
-        records = np.zeros((16, config.vector.lanes, 3), np.int64)
-        records[:, :, 0] = generator.integers(-5000, 5000, records.shape[:2])
-        records[:, :, 1] = generator.integers(1 << 30, 1 << 31, records.shape[:2])
-        records[:, :, 2] = generator.integers(-12, 3, records.shape[:2]) & 0xff
-        self.state.pads[Memory.PAR].data[:] = (
-            records.astype("<u4").view(np.uint8).reshape(16, config.par_row_bytes))
-        self.act = self.state.pads[Memory.ACT].data
-        self.act[:] = generator.integers(0, 256, self.act.shape, np.uint8)
-        self.found = self.act.copy()
-        self.waits, self.raises = Counter(), Counter()
-        self.expected_waits, self.expected_raises = Counter(), Counter()
-        self.reads = []      # cycles in which a group was read
-        self.results = 0     # lane groups' worth of bytes written, when raises came
-        self.raised_at = []
-        self.error = None
-
-    def command(self, **values):
-        """A command, done by the model at once; None where it goes outside."""
-        record = VECTOR.encode(values)
-        fields = VECTOR.decode(record)
-        kept = self.act.copy()
-        self.state.semaphores = [15] * len(self.state.semaphores)
-        silent = {**fields, **{f"{what}{slot}_valid": 0 for what in ("wait", "raise")
-                               for slot in (0, 1)}}
-        try:
-            for _ in RUN[Opcode.VECTOR](self.state, 0, silent):
-                pass
-        except CoreError:
-            self.act[:] = kept
-            return None
-        for what, counter in (("wait", self.expected_waits), ("raise", self.expected_raises)):
-            for slot in (0, 1):
-                if fields[f"{what}{slot}_valid"]:
-                    level = fields[f"level{slot}"]
-                    counter[fields[f"{what}{slot}"]] += (
-                        1 if level == ONCE else prod(fields["counts"][level:]))
-        return record
-
-    def random_command(self, raw):
-        rng, config = self.rng, self.config
-        loops = config.control.vector_loops
-        while True:
-            counts = [rng.randint(1, config.groups_per_row), rng.choice([1, 3, 5]),
-                      *[rng.choice([1, 1, 2]) for _ in range(loops - 2)]]
-            values = {
-                "counts": counts, "source_base": rng.randrange(config.acc_groups),
-                "source_jumps": [rng.randrange(-8, 9) for _ in range(3)],
-                "result_base": rng.randrange(config.act_groups) & (~3 if raw else ~0),
-                "result_jumps": [rng.randrange(-3, 4) * (4 if raw else 1) for _ in range(3)],
-                "param_base": rng.randrange(12), "zero_point": rng.randrange(-128, 128),
-                "clamp_low": rng.randrange(-128, 0), "clamp_high": rng.randrange(0, 128),
-                "ring": [rng.choice([0, 3, 4]), 0, rng.choice([0, 5])],
-                **(RAW if raw else {}),
-            }
-            for slot in (0, 1):
-                values[f"level{slot}"] = rng.choice([ONCE, *range(loops)])
-                for what in ("wait", "raise"):
-                    values[f"{what}{slot}_valid"] = rng.randrange(2)
-                    values[f"{what}{slot}"] = rng.randrange(32)
-            record = self.command(**values)
-            if record is not None:
-                return record
-
-    def run(self, records, cycles=8000):
-        """Until all is done, or an error."""
-        waiting = deque(int.from_bytes(record, "little") for record in records)
-        assert Accumulator.READ_LATENCY == Scratchpad.READ_LATENCY == 2
-        self.pipeline = deque([None] * 2)
-        self.cycle = 0
-
-        async def bench(ctx):
-            while self.error is None and (waiting or not ctx.get(self.dut.idle)):
-                await self._cycle(ctx, waiting)
-
-        simulate(self.dut, bench, cycles=cycles)
-
-    async def _cycle(self, ctx, waiting):
-        dut, rng, config = self.dut, self.rng, self.config
-        read = self.pipeline.popleft()
-        # What was not read may be anything.
-        acc = rng.getrandbits(32 * config.array.cols)
-        par = rng.getrandbits(8 * config.par_row_bytes)
-        if read is not None:
-            acc = int.from_bytes(self.state.acc[read[0], :config.array.cols].tobytes(), "little")
-            par = int.from_bytes(self.state.par[read[1]].tobytes(), "little")
-        ctx.set(dut.acc_data, acc)
-        ctx.set(dut.par.data, par)
-        ctx.set(dut.par.ready, 1)
-        ctx.set(dut.act.ready, 1)
-        grants = {name: rng.random() >= self.pause for name in ("wait", "raise_")}
-        for name, ready in grants.items():
-            ctx.set(getattr(dut, name).ready, ready)
-        acc_ready = rng.random() >= self.pause
-        ctx.set(dut.acc_ready, acc_ready)
-        ctx.set(dut.command.valid, bool(waiting))
-        if waiting:
-            ctx.set(dut.command.payload, waiting[0])
-        if ctx.get(dut.acc_valid) and acc_ready:
-            assert ctx.get(dut.par.valid)
-            self.pipeline.append((ctx.get(dut.acc_row), ctx.get(dut.par.addr)))
-            self.reads.append(self.cycle)
-        else:
-            self.pipeline.append(None)
-        for name, seen in (("wait", self.waits), ("raise_", self.raises)):
-            port = getattr(dut, name)
-            if ctx.get(port.valid) and grants[name]:
-                seen[ctx.get(port.payload)] += 1
-                if name == "raise_":
-                    self.raised_at.append(self.results)
-        if ctx.get(dut.act.valid):
-            row, mask = ctx.get(dut.act.addr), ctx.get(dut.act.mask)
-            data = ctx.get(dut.act.data).to_bytes(config.act_row_bytes, "little")
-            for byte in range(config.act_row_bytes):
-                if mask >> byte & 1:
-                    self.found[row, byte] = data[byte]
-            self.results += mask.bit_count()
-        if waiting and ctx.get(dut.command.ready):
-            waiting.popleft()
-        error = plain(ctx.get(dut.error))
-        if error["valid"]:
-            self.error = (error["code"], error["index"])
-        self.cycle += 1
-        await ctx.tick()
-
-    def check(self):
-        """Results and semaphores are the model's, and no other byte has changed."""
-        assert self.error is None
-        assert np.array_equal(self.found, self.act)
-        assert (self.waits, self.raises) == (self.expected_waits, self.expected_raises)
-
-
-@pytest.mark.parametrize("rows, cols, lanes, loops",
-                         [(4, 4, 1, 3), (8, 5, 2, 4), (4, 8, 4, 4), (3, 3, 4, 3)])
-@pytest.mark.parametrize("pause", [0.0, 0.5])
-def test_random_commands_equal_the_model(rows, cols, lanes, loops, pause):
-    tb = TB(config_of(rows, cols, lanes, loops), seed=10 * rows + cols, pause=pause)
-    tb.run([tb.random_command(raw) for raw in (0, 1, 0, 0, 1, 1, 0, 1)])
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("pause", [0.0, 0.4])
+def test_random_commands_equal_the_model(name, pause):
+    tb = TB(SHAPES[name], seed=f"{name} {pause}", pause=pause)
+    commands = tb.give_records_contents() if tb.config.vector.rows else []
+    tb.run(commands + [tb.random_command() for _ in range(9)])
     tb.check()
 
 
-def test_requantises_a_group_every_cycle():
-    tb = TB(config_of(8, 8, 4), seed=0)
-    # Two groups of a row, eight rows: results side by side in activation rows.
-    tb.run([tb.command(counts=[2, 8], source_jumps=[1], result_jumps=[1])])
+@pytest.mark.parametrize("port", PORTS)
+def test_a_port_that_does_not_grant_only_costs_time(port):
+    tb = TB(PAIR, seed=port, pause={port: 0.8})
+    tb.run(tb.give_records_contents() + [tb.random_command() for _ in range(12)])
     tb.check()
-    assert np.diff(tb.reads).tolist() == [1] * 15
-    assert tb.results == 16 * 4
 
 
-@pytest.mark.parametrize("wait", [0, 1])
-def test_commands_follow_each_other_without_a_gap(wait):
-    tb = TB(config_of(8, 8, 4), seed=0)
-    rows = (12, 9, 7, 20)
-    tb.run([tb.command(counts=[2, m], source_jumps=[1], result_base=8 * i, result_jumps=[1],
-                       ring=[5, 0, 7], zero_point=20 * i, clamp_low=-10 * i, param_base=i,
-                       wait0_valid=wait, wait0=5, level0=ONCE, raise0_valid=1, raise0=i)
-            for i, m in enumerate(rows)])
+def choices(config, *names):
+    """Every combination of values of enumerated fields that ``config`` takes."""
+    return product(*(sorted(supported(VECTOR, name, config)) for name in names))
+
+
+def test_every_function_before_and_after_the_scale_with_every_result():
+    tb = TB(PAIR, seed=1)
+    commands = tb.give_records_contents()
+    for function, first, result in product(
+            (f for f, in choices(PAIR, "function")), (0, 1), range(7)):
+        product_ = function in (Function.PRODUCT, Function.WEIGHTED)
+        to_scale = result in (ResultType.ROW_SCALE, ResultType.ROW_ROOT)
+        if (product_ and not first or first and function == Function.CHANNEL
+                or to_scale and not (function == Function.LINEAR and first)):
+            continue
+        commands.append(tb.random_command(
+            function=function, function_first=first, result_type=result, sum_results=0,
+            reduce=Reduction.NONE, fold=0, counts=[2, 2],
+            **({"scale": Scale.UNIT} if to_scale else {})))
+    assert len(commands) > 45
+    tb.run(commands)
     tb.check()
-    assert np.diff(tb.reads).tolist() == [1] * (2 * sum(rows) - 1)
 
 
-def test_a_third_short_command_waits_until_the_first_has_its_zero_point():
-    tb = TB(config_of(8, 8, 4), seed=0)
-    tb.run([tb.command(counts=[1, 1], result_base=i, zero_point=5 * i, clamp_high=100 - i)
-            for i in range(12)])
+def test_every_operation_on_every_operand():
+    tb = TB(PAIR, seed=2)
+    tb.run(tb.give_records_contents() + [
+        tb.random_command(operation=operation, second=second, masked=masked, reduce=0, fold=0,
+                          scale=Scale.UNIT, function=Function.NONE, counts=[3],
+                          result_type=ResultType.INT32)
+        for operation, second in choices(PAIR, "operation", "second") for masked in (0, 1)])
     tb.check()
-    # Two commands in PLACE cycles, one behind them, and one that waits for its turn.
-    assert tb.reads[-1] - tb.reads[0] <= 6 * VectorEngine.PLACE
 
 
-def test_results_of_another_type_wait_until_the_pipeline_is_empty():
-    tb = TB(config_of(4, 8, 4), seed=0)
-    tb.run([tb.command(counts=[2, 3], source_jumps=[1], result_base=12 * i,
-                       result_jumps=[4 if i & 1 else 1], ring=[0, 0, 6], zero_point=3 * i,
-                       **(RAW if i & 1 else {})) for i in range(4)])
+@pytest.mark.parametrize("source", ElementType)
+def test_every_type_in_and_out(source):
+    tb = TB(PAIR, seed=source)
+    tb.run(tb.give_records_contents() + [
+        tb.random_command(source_type=source, stream_type=stream, result_type=result,
+                          operation=VectorOp.ADD, second=Operand.STREAM, fine=fine, fold=0,
+                          reduce=0, scale=Scale.UNIT, function=0, counts=[2, 2])
+        for stream in range(3) for result in range(3) for fine in (0, 1)])
     tb.check()
-    gaps = np.diff(tb.reads)[5::6]
-    assert gaps.tolist() == [VectorEngine.LATENCY + 1, VectorEngine.LATENCY_RAW + 4,
-                             VectorEngine.LATENCY + 1]
 
 
-def test_int32_groups_wider_than_a_row_take_several_cycles():
-    tb = TB(config_of(4, 8, 4), seed=0)
-    assert tb.config.act_row_bytes == 4
-    tb.run([tb.command(counts=[2, 3], source_jumps=[1], result_jumps=[4], **RAW)])
+@pytest.mark.parametrize("reduce", [Reduction.MAXIMUM, Reduction.SUM])
+def test_every_reduction_with_every_tail_and_span(reduce):
+    tb = TB(FULL, seed=reduce)
+    tb.run(tb.give_records_contents() + [
+        tb.random_command(reduce=reduce, fold=fold, span=span, tail=tail, sum_results=sums,
+                          result_type=ResultType.INT16, function=0, scale=Scale.CHANNEL,
+                          counts=[2, 2, 2])
+        for fold in (0, 1) for span in (0, 1) for sums in (0, 1) for tail in (0, 1, 3)])
     tb.check()
-    assert np.diff(tb.reads).tolist() == [4] * 5
+
+
+def test_a_maximum_stands_at_the_first_of_its_equals():
+    tb = TB(FOUR, seed=0)
+    places = [(0,), (3, 4), (9, 4, 7), (5, 8), (11,), (10, 1, 2), tuple(range(12))]
+    tb.act[:3 * len(places)] = 0x80
+    for number, equals in enumerate(places):
+        tb.act[3 * number:3 * number + 3].reshape(-1)[list(equals)] = 5
+    tb.begin()
+    tb.run([tb.command(**PLAIN, counts=[3, len(places)], source_strides=[3],
+                       reduce=Reduction.MAXIMUM, result_type=ResultType.NONE)])
+    tb.check()
+    assert tb.records["value"][:7].tolist() == [5] * 7
+    assert tb.records["position"][:7].tolist() == [min(equals) for equals in places]
+
+
+@pytest.mark.parametrize("sums", [0, 1])
+def test_commands_write_the_same_records_in_turn(sums):
+    tb = TB(FOUR, seed=sums)
+    tb.run([tb.command(counts=[1, count], source=4 * i, source_strides=[2], param_step=0,
+                       result_type=ResultType.NONE, reduce=Reduction.SUM, sum_results=sums)
+            for count in (1, *range(6, RECORDS - 1)) for i in range(2)])
+    tb.check()
 
 
 def test_parameter_rows_follow_the_column_tiles():
-    tb = TB(config_of(8, 8, 4), seed=0)
+    tb = TB(SHAPES["2_lanes"], seed=0)
     # Groups of a row, rows, column tiles: i0 + 2 * i2.
-    tb.run([tb.command(counts=[2, 3, 4], source_jumps=[1, 1], result_jumps=[1, 1], param_base=5)])
+    tb.run([tb.command(counts=[2, 3, 4], source_strides=[1, 1], result=64 * step,
+                       result_strides=[2, 6], param_base=5, param_step=step) for step in (1, 0)])
     tb.check()
 
 
-def test_raises_when_the_iterations_results_stand_in_the_scratchpad():
-    tb = TB(config_of(8, 8, 4), seed=0)
-    tb.run([tb.command(counts=[2, 5], source_jumps=[1], result_jumps=[1], raise0_valid=1,
-                       raise0=3, level0=1, raise1_valid=1, raise1=4)])
+@pytest.mark.parametrize("level", [*range(4), ONCE])
+def test_groups_wait_for_their_token_and_raise_when_all_is_written(level):
+    tb = TB(FULL, seed=level, pause={"wait": 0.97})
+    counts = [2, 3, 2, 2]
+    seen = tb.run([tb.command(
+        counts=counts, source_strides=[2, 3, 5], result_strides=[4, 12, 24], sum_results=1,
+        reduce=Reduction.SUM, scale=Scale.UNIT, wait0=7, wait0_valid=1, wait1=8, wait1_valid=1,
+        raise0=3, raise0_valid=1, raise1=4, raise1_valid=1, level0=level, level1=level)])
     tb.check()
-    assert all(at >= 8 * (i + 1) for i, at in enumerate(tb.raised_at[:5]))
-    assert tb.raised_at[5] == 40
+    per = int(np.prod(counts[:level]))      # groups of an iteration; all of them for ONCE
+    for number in (7, 8):
+        tokens = [cycle for cycle, what in seen.waits if what == number]
+        assert all(cycle < first for cycle, first in zip(tokens, seen.busy[::per], strict=True))
+    for number in (3, 4):
+        raised = [cycle for cycle, what in seen.raises if what == number]
+        late = np.subtract(raised, seen.busy[per - 1::per])
+        assert late.min() > tb.stages.done
+        assert late.max() <= tb.stages.done + 4
 
 
-@pytest.mark.parametrize("values", [
-    {"source_base": 16 * 2}, {"source_base": 1 << 16}, {"result_base": 64 * 2},
-    {"result_base": 64 * 2 - 2, **RAW}, {"result_base": 1, **RAW}, {"param_base": 16},
-    {"counts": [2], "param_base": 15},
-])
-def test_reports_addresses_outside(values):
-    tb = TB(config_of(8, 8, 4), seed=0)
-    tb.run([VECTOR.encode({"index": 9, **values})], cycles=200)
-    assert tb.error == (ErrorCode.SCRATCHPAD_ADDRESS, 9)
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+def test_a_command_reads_what_the_one_before_wrote_row_by_row(pause):
+    tb = TB(WIDE, seed=0, pause=pause, tokens=True)
+    rows = {"counts": [4, 12], **PLAIN, "source_strides": [4], "level0": 1}
+    first = tb.command(**rows, result=256, result_strides=[4], operation=VectorOp.SUBTRACT,
+                       immediate=9, raise0=3, raise0_valid=1, reduce=Reduction.MAXIMUM)
+    second = tb.command(**rows | {"second": Operand.ROW}, source=256, result=384,
+                        result_strides=[4], operation=VectorOp.REVERSE, wait0=3, wait0_valid=1)
+    seen = tb.run([first, second])
+    tb.check()
+    if not pause:
+        assert np.diff(seen.busy).tolist() == [1] * 95
+
+
+def test_waits_while_a_token_is_missing_and_says_so():
+    tb = TB(FOUR, seed=0, tokens=True)
+    commands = [tb.command(index=1, result=64),
+                tb.command(index=2, wait0=5, wait0_valid=1, level0=0)]
+    with pytest.raises(TimeoutError):
+        tb.run(commands, cycles=400, watch=("idle", "blocked", "waiting", "waiting_index"))
+    first = tb.seen.watched.index({"idle": 0, "blocked": 1, "waiting": 1, "waiting_index": 2})
+    assert first > tb.seen.acts[0]
+    assert tb.seen.watched[first:].count(tb.seen.watched[first]) == len(tb.seen.watched) - first
+    assert len(tb.seen.busy) == 1
+
+
+def test_halt_stops_it():
+    tb = TB(FOUR, seed=0)
+    seen = tb.run([tb.command(counts=[2, 8], source_strides=[1])], halt=5, after=100)
+    assert len(seen.busy) == len(seen.acts) == 5
+
+
+# Cycles
+
+def busy_cycles(config, *commands, **options):
+    """Cycles in which the engine reads for the commands."""
+    tb = TB(config, seed=0, **options)
+    seen = tb.run([tb.command(**command) for command in commands])
+    tb.check()
+    return tb, np.array(seen.busy)
+
+
+@pytest.mark.parametrize("wait, rows", [(0, (1, 9, 2, 1, 1, 12)), (1, (6, 9, 7, 4))])
+def test_commands_of_equal_settings_follow_each_other_without_a_gap(wait, rows):
+    _, busy = busy_cycles(FOUR, *(
+        {"counts": [2, count], "source_strides": [2], "result": 8 * i, "result_strides": [2],
+         "rings": (4, 0, 7), "param_base": i, "wait0_valid": wait, "wait0": 5,
+         "raise0_valid": wait, "raise0": i} for i, count in enumerate(rows)))
+    assert np.diff(busy).tolist() == [1] * (2 * 26 - 1)
+
+
+def test_two_different_settings_may_be_under_way_and_a_third_waits_for_the_first():
+    tb, busy = busy_cycles(FOUR, *(
+        {"counts": [3], "source": 2 * i, "result": 8 * i, "zero_point": 5 * i, "clamp": (-100, i)}
+        for i in range(5)))
+    gap = tb.stages.done + 1    # from the last group of the command but one
+    assert np.diff(busy).tolist() == [
+        1, 1, 1, 1, 1, gap - 3, 1, 1, 1, 1, 1, gap - 3, 1, 1]
+
+
+def test_commands_as_long_as_the_pipeline_follow_each_other_whatever_their_settings():
+    latency = Stages(FOUR).done
+    _, busy = busy_cycles(FOUR, *(
+        {"counts": [2, latency // 2 + 1], "source_strides": [0], "result": 4 * i,
+         "zero_point": 5 * i} for i in range(4)))
+    assert np.diff(busy).tolist() == [1] * (8 * (latency // 2 + 1) - 1)
+
+
+@pytest.mark.parametrize("other", [
+    {"function": Function.SQUARE, "function_first": 1}, {"result_type": ResultType.ROW_VALUE}])
+def test_another_order_or_writer_of_records_waits_until_the_pipeline_is_empty(other):
+    tb, busy = busy_cycles(FOUR, *({"counts": [40], "param_step": 0, "rings": (5, 0, 6), **order}
+                                   for order in ({}, {**other, "result_step": 0}, {})))
+    gaps = np.diff(busy)
+    assert gaps[[39, 79]].tolist() == [tb.stages.done + 1] * 2
+    assert np.delete(gaps, [39, 79]).tolist() == [1] * 117
+
+
+@pytest.mark.parametrize("config, beats", [
+    (FOUR, (1, 2, 4)), (WIDE, (1, 1, 1)), (SHAPES["8_lanes"], (1, 2, 4)),
+    (SHAPES["1_lane"], (1, 1, 1))])
+@pytest.mark.parametrize("which", ["source_type", "stream_type", "result_type"])
+def test_a_group_of_several_rows_takes_as_many_cycles(config, beats, which):
+    half = config.act_groups // 2
+    for size, rows in enumerate(beats):
+        _, busy = busy_cycles(config, {
+            **PLAIN, "counts": [3], "stream": half, "operation": VectorOp.SELECT,
+            "source_step": 1 << size, "result": half + 16, which: size})
+        assert np.diff(busy).tolist() == [1] * (3 * rows - 1)
+
+
+@pytest.mark.parametrize("stream, cycles", [(64, 2), (256, 1)])
+def test_operands_of_one_bank_take_turns(stream, cycles):
+    _, busy = busy_cycles(WIDE, {**PLAIN, "counts": [6], "second": Operand.STREAM,
+                                 "stream": stream, "result": 400})
+    assert np.diff(busy).tolist() == [cycles] * 5
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_results_are_written_end_cycles_after_their_group_and_records_until_latency(name):
+    config = SHAPES[name]
+    tb = TB(config, seed=name)
+    rows = {"reduce": Reduction.SUM, "sum_results": 1} if config.vector.rows else {}
+    seen = tb.run([tb.command(counts=[1], result_type=ResultType.INT32, scale=Scale.UNIT, **rows,
+                              raise0=1, raise0_valid=1)])
+    tb.check()
+    issued = seen.busy[-1]      # when the last beat is read
+    beats = max(1, 4 * config.vector.lanes // config.act_row_bytes)
+    assert len(seen.busy) == beats
+    assert seen.acts == [issued + tb.stages.end + beat for beat in range(beats)]
+    assert max(seen.acts + seen.values + seen.sums) == issued + tb.stages.done
+    assert len(seen.sums) == len(seen.values) == bool(rows)
+    assert [cycle for cycle, _ in seen.raises] == [issued + tb.stages.done + 1]
+
+
+@pytest.mark.parametrize("size", range(3))
+def test_a_narrow_result_waits_until_a_wide_one_is_written(size):
+    tb, busy = busy_cycles(FOUR, {"counts": [3], "result_type": ResultType.INT32},
+                           {"counts": [3], "result_type": size, "result": 64})
+    assert np.diff(tb.seen.acts).tolist() == [1] * (3 * 4 + 3 * (1 << size) - 1)
+    assert busy[12 + (1 << size) - 1] - busy[11] == 4
+
+
+# Errors
+
+ACC, ACT = FOUR.acc_groups, FOUR.act_groups
+OUTSIDE = {
+    "accumulator": {"source": ACC},
+    "accumulator's second group": {"source": ACC - 1, "counts": [2]},
+    "accumulator below": {"counts": [1, 2], "source_strides": [-1]},
+    "accumulator beyond 16 bits": {"source": 1 << 16},
+    "source beyond 16 bits": {**PLAIN, "source": 1 << 16},
+    "source": {**PLAIN, "source": ACT},
+    "source of int16": {**PLAIN, "source": ACT - 2, "source_type": 1, "counts": [2],
+                        "source_step": 2},
+    "source of int32": {**PLAIN, "source": ACT - 4, "source_type": 2, "counts": [1, 2],
+                        "source_strides": [4]},
+    "stream": {"second": Operand.STREAM, "stream": ACT},
+    "stream of a mask": {"masked": 1, "stream": ACT - 1, "counts": [2]},
+    "stream of a product": {"function": Function.PRODUCT, "function_first": 1, "stream": ACT - 2,
+                            "stream_type": 1, "counts": [3]},
+    "result": {"result": ACT},
+    "result's second group": {"result": ACT - 1, "counts": [2]},
+    "result of int32": {"result": ACT - 4, "result_type": 2, "counts": [2]},
+    "bias": {"param_base": 16, "scale": Scale.UNIT},
+    "scale": {"param_base": 15, "second": Operand.IMMEDIATE, "counts": [2]},
+    "record of a sum": {"row_base": RECORDS - 1, "sum_results": 1, "counts": [1, 2]},
+    "record of a reduction": {"row_base": RECORDS, "reduce": Reduction.SUM},
+    "record of a scale": {"row_base": RECORDS, "scale": Scale.ROW},
+    "record as source": {"row_base": RECORDS, "source_type": ElementType.ROW_SUM},
+    "record as operand": {"row_base": RECORDS - 1, "second": Operand.ROW, "counts": [2, 2]},
+    "record as result": {"result": RECORDS, "result_type": ResultType.ROW_VALUE},
+    "scale as result": {"result": RECORDS - 1, "result_type": ResultType.ROW_ROOT, "function": 2,
+                        "function_first": 1, "scale": Scale.UNIT, "counts": [2]},
+    "table": {"function": Function.TABLE, "function_base": 1},
+    "segments": {"function": Function.LINEAR, "function_base": 4},
+    "wide segments": {"function": Function.LINEAR, "function_base": 1, "segments": 1},
+    "channel": {"function": Function.CHANNEL, "function_base": 3, "counts": [65],
+                "param_step": 0, "rings": (3, 0, 4)},
+}
+UNALIGNED = {
+    "source of int16": {**PLAIN, "source": 1, "source_type": 1},
+    "source of int32": {**PLAIN, "source": 2, "source_type": 2},
+    "stream of int32": {"second": Operand.STREAM, "stream_type": 2, "stream": 6},
+    "result of int16": {"result": 3, "result_type": 1},
+    "result of int32": {"result": 4, "result_type": 2, "counts": [1, 2], "result_strides": [1]},
+}
+
+
+def stops(config, values):
+    """Run a good command and one that is refused: nothing is written but by groups before."""
+    tb = TB(config, seed=0)
+    commands = [tb.command(result_type=ResultType.INT16, result=8)]
+    commands.append(tb.refused(index=9, **values))
+    seen = tb.run(commands, after=tb.stages.done + 10)
+    assert seen.error == (ErrorCode.SCRATCHPAD_ADDRESS, 9)
+    seen.error = None
+    tb.check()
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_reports_what_lies_outside(name):
+    stops(FOUR, OUTSIDE[name])
+
+
+@pytest.mark.parametrize("name", UNALIGNED)
+def test_reports_what_is_not_aligned_to_its_size(name):
+    stops(WIDE, UNALIGNED[name])
+
+
+@pytest.mark.parametrize("name", UNALIGNED)
+def test_takes_what_is_aligned_to_a_row(name):
+    busy_cycles(FOUR, UNALIGNED[name])

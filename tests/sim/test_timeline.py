@@ -11,7 +11,7 @@ from systolith.assembly import disassemble
 from systolith_hw import observe
 from systolith_hw.config import PRESETS
 from systolith_hw.emit import emit_verilog
-from systolith_hw.isa import COMMAND_BYTES, ControlOp, Memory, Opcode, VectorOp
+from systolith_hw.isa import COMMAND_BYTES, ControlOp, Memory, Opcode, ResultType, Scale
 from systolith_hw.registers import ENGINES
 from systolith_sim.device import RtlDevice
 from systolith_sim.timeline import INTERVAL, PHASES
@@ -148,9 +148,9 @@ def store(program, count):
 
 def vector(program, groups):
     row = CONFIG.act_row_bytes // CONFIG.vector.lanes
-    program.vector(operation=VectorOp.ADD_BIAS, counts=[1, groups], source=0,
+    program.vector(result_type=ResultType.INT32, scale=Scale.UNIT, counts=[1, groups], source=0,
                    source_strides=[CONFIG.acc_group_pitch], result=8 * row,
-                   result_strides=[4 * row], param_row=0)
+                   result_strides=[4 * row])
 
 
 def small_program():

@@ -3,9 +3,24 @@
 import pytest
 from systolith import CoreError, ModelDevice, Program, Slot
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import COMMANDS, ERROR_TEXT, ControlOp, ErrorCode, Memory, Opcode
+from systolith_hw.isa import (
+    COMMANDS,
+    ERROR_TEXT,
+    ControlOp,
+    ElementType,
+    ErrorCode,
+    Function,
+    Memory,
+    Opcode,
+    Operand,
+    Reduction,
+    ResultType,
+    Scale,
+    VectorOp,
+)
 
-TINY = CoreConfig.preset("tiny")
+TINY = CoreConfig.preset("tiny")    # has the least that a vector unit can have
+DEMO = CoreConfig.preset("demo")    # has all of it
 
 
 def run(*records, order=None, config=TINY, params=None):
@@ -30,6 +45,10 @@ STORE = encode(Opcode.STORE, memory_base=4096)
 FENCE = encode(Opcode.CONTROL, operation=ControlOp.FENCE)
 
 
+def vector(**values):
+    return encode(Opcode.VECTOR, **values)
+
+
 def param_set(**values):
     return encode(Opcode.CONTROL, operation=ControlOp.PARAM_SET, **values)
 
@@ -51,21 +70,24 @@ BAD = {
     ErrorCode.BAD_OPCODE: {
         "no opcode": bytes(64), "unknown opcode": patched(LOAD, 0, 6)},
     ErrorCode.BAD_FIELD: {
-        "flags": load(flags=1), "index": load(index=1),
+        "index": load(index=1), "reserved byte": patched(LOAD, 1, 1),
         "reserved bit": patched(LOAD, 63, 1), "slot bit": patched(LOAD, 4, 0x20),
-        "vector modes": encode(Opcode.VECTOR, modes=1),
-        "vector immediate": encode(Opcode.VECTOR, immediate=1),
-        "vector shift": encode(Opcode.VECTOR, shift=1),
-        "second source": encode(Opcode.VECTOR, second_base=1),
-        "second jumps": encode(Opcode.VECTOR, second_jumps=[0, 0, 1]),
-        "memory": patched(LOAD, 60, 3), "mode": patched(LOAD, 62, 2),
+        "memory": patched(LOAD, 60, 4), "functions": load(memory=Memory.FUN),
+        "mode": patched(LOAD, 62, 2),
         "store of weights": encode(Opcode.STORE, memory_base=4096, memory=Memory.WGT),
         "format": encode(Opcode.EXECUTE, format=1),
         "k_last 0": encode(Opcode.EXECUTE, k_last=0),
         "k_last beyond the rows": encode(Opcode.EXECUTE, k_last=5),
-        "operation": encode(Opcode.VECTOR, operation=1),
-        "source": encode(Opcode.VECTOR, source_type=0),
-        "result": encode(Opcode.VECTOR, result_type=1),
+        "operation": vector(operation=VectorOp.SUBTRACT), "fine": vector(fine=1),
+        "source": vector(source_type=ElementType.INT8),
+        "source from records": vector(source_type=ElementType.ROW_VALUE),
+        "stream": vector(second=Operand.STREAM), "row": vector(second=Operand.ROW),
+        "mask": vector(masked=1), "row's scale": vector(scale=Scale.ROW),
+        "record as result": vector(result_type=ResultType.ROW_VALUE),
+        "table": vector(function=Function.TABLE), "segments": vector(function=Function.LINEAR),
+        "square": vector(function=Function.SQUARE), "sum": vector(sum_results=1),
+        "reduction": vector(reduce=Reduction.SUM),
+        "fold": vector(reduce=Reduction.MAXIMUM, fold=1), "tail": vector(tail=2),
         "load loop beyond the core's": load(counts=[1, 1, 2]),
         "execute loop beyond the core's": encode(Opcode.EXECUTE, counts=[1, 1, 1, 1, 2, 1]),
         "vector loop beyond the core's": encode(Opcode.VECTOR, counts=[1, 1, 1, 2]),
@@ -96,10 +118,79 @@ BAD = {
         "activations": encode(Opcode.EXECUTE, act_base=512),
         "accumulator": encode(Opcode.EXECUTE, acc_base=256),
         "weight rows": encode(Opcode.EXECUTE, wgt_base=512),
-        "source": encode(Opcode.VECTOR, source_base=256 * 4),
-        "result": encode(Opcode.VECTOR, result_base=2048),
-        "parameter row": encode(Opcode.VECTOR, param_base=128),
-        "unaligned int32": encode(Opcode.VECTOR, operation=1, result_type=2, result_base=2)},
+        "source": vector(source_base=256 * 4),
+        "source beyond 16 bits": vector(source_base=1 << 16),
+        "result": vector(result_base=2048), "parameter row": vector(param_base=128),
+        "second parameter row": vector(param_base=127, counts=[2]),
+        "unaligned int32": vector(result_type=ResultType.INT32, result_base=2)},
+}
+# Of a core that has everything: 2048 lane groups of activations, two of them a row; 1024 groups of
+# the accumulator; 256 records; 512 table entries.
+STREAM = {"second": Operand.STREAM}
+LINEAR = {"function": Function.LINEAR, "function_first": 1, "scale": Scale.UNIT}
+BAD_OF_ALL = {
+    ErrorCode.BAD_FIELD: {
+        "source": vector(source_type=7), "second operand": vector(second=4),
+        "stream": vector(stream_type=ElementType.ACC), "result": vector(result_type=7),
+        "function": vector(function=7), "scale": vector(scale=3), "reduction": vector(reduce=3),
+        "tail": vector(tail=5), "segments": vector(function_shift=24),
+        "product after the scale": vector(function=Function.PRODUCT),
+        "weighted after the scale": vector(function=Function.WEIGHTED),
+        "channel before the scale": vector(function=Function.CHANNEL, function_first=1),
+        "fold of nothing": vector(fold=1),
+        **{f"sum of {kind.name}": vector(result_type=kind, sum_results=1, **LINEAR)
+           for kind in (ResultType.ROW_VALUE, ResultType.ROW_SCALE, ResultType.ROW_ROOT)},
+        **{f"{kind.name} with {name}": vector(result_type=kind, **{**LINEAR, name: value})
+           for kind in (ResultType.ROW_SCALE, ResultType.ROW_ROOT)
+           for name, value in (("function", Function.SQUARE), ("function_first", 0),
+                               ("scale", Scale.ROW))}},
+    ErrorCode.SCRATCHPAD_ADDRESS: {
+        "source": vector(source_type=ElementType.INT8, source_base=2048),
+        "end of source": vector(source_type=ElementType.INT8, counts=[2], source_base=2047),
+        "wide source": vector(source_type=ElementType.INT32, counts=[2], source_base=2044),
+        "source beyond 16 bits": vector(source_type=ElementType.INT8, source_base=1 << 16),
+        "source from records": vector(source_type=ElementType.ROW_SUM, counts=[1, 2],
+                                      row_base=255),
+        "stream": vector(**STREAM, stream_base=2048),
+        "end of stream": vector(**STREAM, stream_base=2047, counts=[2]),
+        "mask": vector(masked=1, stream_base=2048),
+        "selection": vector(operation=VectorOp.SELECT, stream_base=2048),
+        "factor": vector(function=Function.PRODUCT, function_first=1, stream_base=2048),
+        "summand": vector(function=Function.WEIGHTED, function_first=1, stream_base=2048),
+        "result": vector(result_type=ResultType.INT16, result_base=2048),
+        "end of result": vector(result_type=ResultType.INT16, result_base=2046, counts=[2]),
+        "folded result": vector(result_type=ResultType.INT8, reduce=Reduction.SUM, fold=1,
+                                result_base=2047, counts=[2]),
+        "result in records": vector(result_type=ResultType.ROW_VALUE, result_base=256),
+        "scale in records": vector(result_type=ResultType.ROW_SCALE, result_base=256, **LINEAR),
+        "unaligned source": vector(source_type=ElementType.INT16, source_base=1),
+        "unaligned stream": vector(**STREAM, stream_type=ElementType.INT32, stream_base=3),
+        "unaligned result": vector(result_type=ResultType.INT32, result_base=1),
+        "unaligned step": vector(source_type=ElementType.INT16, source_step=1, counts=[2]),
+        "second operand": vector(second=Operand.ROW, counts=[1, 257]),
+        "scale": vector(scale=Scale.ROW, counts=[1, 2], row_base=255),
+        "sum": vector(sum_results=1, counts=[1, 1, 2], span=1, row_base=255),
+        "reduced row": vector(reduce=Reduction.MAXIMUM, counts=[1, 2], row_base=255),
+        "parameters once": vector(param_base=256, param_step=0),
+        "parameters of loop 2": vector(param_base=252, counts=[2, 1, 3]),
+        "table": vector(function=Function.TABLE, function_base=5),
+        "segments": vector(function=Function.LINEAR, segments=1, function_base=5),
+        "channel": vector(function=Function.CHANNEL, function_base=7, counts=[65])},
+}
+# What is not used may lie anywhere.
+GOOD_OF_ALL = {
+    "source": vector(source_type=ElementType.ROW_VALUE, source_base=0xffffffff),
+    "stream": vector(stream_base=2048, stream_type=ElementType.INT32),
+    "result": vector(result_type=ResultType.NONE, result_base=0xffff),
+    "parameters": vector(second=Operand.IMMEDIATE, scale=Scale.UNIT, param_base=256),
+    "record": vector(row_base=255, counts=[1, 2]),
+    "record of a fold": vector(reduce=Reduction.SUM, fold=1, row_base=255, counts=[1, 2]),
+    "table": vector(function=Function.SQUARE, function_base=7, segments=1),
+    "last table": vector(function=Function.TABLE, function_base=4),
+    "last segments": vector(function=Function.LINEAR, function_base=7),
+    "last groups": vector(source_type=ElementType.INT32, source_base=2044, **STREAM,
+                          stream_type=ElementType.INT16, stream_base=2046,
+                          result_type=ResultType.INT8, result_base=2047),
 }
 
 
@@ -110,6 +201,19 @@ def test_a_bad_command_stops_the_core(code, name, order):
         run(LOAD, FENCE, BAD[code][name], LOAD, order=order)
     assert (caught.value.code, caught.value.index) == (code, 2)
     assert str(caught.value) == f"command 2: {ERROR_TEXT[code]}"
+
+
+@pytest.mark.parametrize("code, name", [(c, n) for c, records in BAD_OF_ALL.items()
+                                        for n in records])
+def test_a_bad_vector_command_stops_a_core_that_has_everything(code, name):
+    with pytest.raises(CoreError) as caught:
+        run(LOAD, FENCE, BAD_OF_ALL[code][name], LOAD, config=DEMO)
+    assert (caught.value.code, caught.value.index) == (code, 2)
+
+
+@pytest.mark.parametrize("name", GOOD_OF_ALL)
+def test_a_vector_command_may_have_anything_in_fields_that_it_does_not_use(name):
+    run(GOOD_OF_ALL[name], config=DEMO)
 
 
 def test_the_program_itself_must_lie_inside_the_window():

@@ -1,4 +1,5 @@
-"""The model against an interpreter that walks every loop and moves every byte by itself."""
+"""Transfers and executes of the model against an interpreter that walks every loop and moves every
+byte by itself."""
 
 import random
 from math import prod
@@ -6,37 +7,15 @@ from math import prod
 import numpy as np
 import pytest
 from configurations import core
-from rounding import rounding_two_step
 from systolith import CoreError, ModelDevice, Program
 from systolith.model.address import strides_of
-from systolith_hw.isa import COMMANDS, LoadMode, Memory, Opcode, VectorOp, jumps_of
+from systolith_hw.isa import COMMANDS, LoadMode, Memory, Opcode, jumps_of
+from walking import Walk, wrapped
 
 CONFIG = core(3, 5, 2, {"act_rows": 64, "act_banks": 2, "wgt_rows": 64, "acc_rows": 32,
                         "par_rows": 16})
 MEMORY_BYTES = 4096
 PROGRAM = 3072  # data lies before it
-
-
-class Walk:
-    """Addresses the way the hardware makes them: by jumps."""
-    def __init__(self, base, jumps, bits):
-        self.base, self.jumps, self.mask = base, jumps, (1 << bits) - 1
-
-    def __call__(self, counts):
-        address, index = self.base, [0] * len(counts)
-        for _ in range(prod(counts)):
-            yield address & self.mask, tuple(index)
-            for level, count in enumerate(counts):
-                index[level] += 1
-                if index[level] < count:
-                    address += self.jumps[level]
-                    break
-                index[level] = 0
-
-
-def wrapped(row, base, ring):
-    mask = (1 << ring) - 1
-    return row if ring == 0 else (base & ~mask) | (row & mask)
 
 
 def run(program, seed):
@@ -51,11 +30,10 @@ def run(program, seed):
     records[:, :, 8] = rng.integers(-31, 8, records.shape[:2]).astype(np.int8).view(np.uint8)
     state.acc[:, :CONFIG.array.cols] = rng.integers(-2**31, 2**31, (32, CONFIG.array.cols))
     device.write(PROGRAM, program.encode())
-    before = {"memory": device.memory.copy(), "act": state.act.copy(), "wgt": state.wgt.copy(),
-              "par": state.par.copy(), "acc": state.acc.copy()}
-    device.run(PROGRAM, len(program))
     after = {"memory": device.memory, "act": state.act, "wgt": state.wgt, "par": state.par,
-             "acc": state.acc}
+             "fun": state.pads[Memory.FUN].data, "acc": state.acc}
+    before = {name: array.copy() for name, array in after.items()}
+    device.run(PROGRAM, len(program))
     return before, after, device.counters()
 
 
@@ -81,7 +59,7 @@ def same(before, after):
 def test_transfers_move_the_bytes_that_the_loops_name(kind, seed):
     def build(program, choice):
         memory = Memory.ACT if kind == "store" else choice.choice(list(Memory))
-        pad_bytes = {Memory.ACT: 4, Memory.WGT: 5, Memory.PAR: 24}[memory]
+        pad_bytes = {Memory.ACT: 4, Memory.WGT: 5, Memory.PAR: 24, Memory.FUN: 8}[memory]
         row_bytes = choice.randint(1, pad_bytes)
         fields = {
             "memory": memory, "counts": [choice.randint(1, 4) for _ in range(3)],
@@ -98,9 +76,9 @@ def test_transfers_move_the_bytes_that_the_loops_name(kind, seed):
         return fields
 
     fields, before, after, counters = attempt(build, seed)
-    name = {Memory.ACT: "act", Memory.WGT: "wgt", Memory.PAR: "par"}[fields["memory"]]
+    name = Memory(fields["memory"]).name.lower()
     pad, memory = before[name].view(np.uint8), before["memory"]
-    pitch = {"act": 4, "wgt": 8, "par": 32}[name]
+    pitch = {"act": 4, "wgt": 8, "par": 32, "fun": 8}[name]
     words = 0
     pads = Walk(fields["pad_base"], fields["pad_jumps"], 32)(fields["counts"])
     for (address, _), (place, _) in zip(
@@ -167,55 +145,6 @@ def test_execute_adds_what_the_loops_name(seed):
                     before["acc"][acc_row, column] = (total + 2**31) % 2**32 - 2**31
     assert same(before, after)
     assert counters["rows"] == prod(counts)
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_vector_computes_the_groups_that_the_loops_name(seed):
-    lanes, cols, pitch = CONFIG.vector.lanes, CONFIG.array.cols, CONFIG.acc_group_pitch
-
-    def build(program, choice):
-        wide = choice.random() < 0.4
-        step = 2 if wide else 1
-        fields = {
-            "operation": VectorOp.ADD_BIAS if wide else VectorOp.REQUANTISE,
-            "counts": [choice.randint(1, 4), *(choice.randint(1, 3) for _ in range(3))],
-            "source": choice.randint(0, 100),
-            "source_strides": [choice.randint(-6, 12) for _ in range(3)],
-            "result": step * choice.randint(0, 30),
-            "result_strides": [step * choice.randint(-3, 9) for _ in range(3)],
-            "param_row": choice.randint(0, 6), "zero_point": choice.randint(-128, 127),
-            "clamp": (choice.randint(-128, 0), choice.randint(0, 127)),
-            "source_ring": choice.choice([0, 5]), "result_ring": choice.choice([0, 6])}
-        program.vector(**fields)
-        return fields
-
-    fields, before, after, _ = attempt(build, seed)
-    wide = fields["operation"] == VectorOp.ADD_BIAS
-    counts, act = fields["counts"], before["act"].reshape(-1)
-    sources = [1, *fields["source_strides"]]
-    results = [4 if wide else 1, *fields["result_strides"]]
-    for index in np.ndindex(*counts[::-1]):
-        at = index[::-1]
-        source, result = (
-            wrapped((fields[name] + sum(i * s for i, s in zip(at, strides, strict=True))) & 0xffff,
-                    fields[name], fields[f"{name}_ring"])
-            for name, strides in (("source", sources), ("result", results)))
-        param = fields["param_row"] + at[0] + at[2] * counts[0]
-        for lane in range(lanes):
-            column = source % pitch * lanes + lane
-            value = int(before["acc"][source // pitch, column]) if column < cols else 0
-            record = before["par"][param, 12 * lane:12 * lane + 12].tobytes()
-            x = value + int.from_bytes(record[:4], "little", signed=True)
-            x = (x + 2**31) % 2**32 - 2**31
-            if wide:
-                place = result * lanes + 4 * lane
-                act[place:place + 4] = np.frombuffer(x.to_bytes(4, "little", signed=True), np.int8)
-            else:
-                y = rounding_two_step(x, int.from_bytes(record[4:8], "little"),
-                                      int.from_bytes(record[8:9], "little", signed=True))
-                low, high = fields["clamp"]
-                act[result * lanes + lane] = min(max(y + fields["zero_point"], low), high)
-    assert same(before, after)
 
 
 def test_strides_undo_jumps():

@@ -8,7 +8,7 @@ from configurations import core
 from systolith import Linear, Program, Slot, assemble, compile_layers, disassemble
 from systolith.layout import pack_parameters, pack_weights, split_weights
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import COMMANDS, Memory, Opcode, VectorOp
+from systolith_hw.isa import COMMANDS, ElementType, Function, Memory, Opcode, Operand, ResultType
 
 DEMO = CoreConfig.preset("demo")
 
@@ -27,6 +27,37 @@ def test_strides_become_jumps():
     assert (fields["raise1"], fields["raise1_valid"], fields["level1"]) == (1, 1, 1)
     assert (fields["wait1_valid"], fields["raise0_valid"]) == (0, 0)
     assert program.balance == {"a": -1, "b": 3}
+
+
+def test_strides_of_vector_commands_count_lane_groups():
+    program = Program(config=DEMO)
+    program.vector(counts=[3, 4, 2], source=7, source_step=2, source_strides=[10, 100], stream=8,
+                   stream_type=ElementType.INT16, stream_strides=[6, 0], result=9,
+                   result_type=ResultType.INT32, result_strides=[12, 40], rings=(0, 4, 9))
+    fields = COMMANDS[Opcode.VECTOR].decode(program.encode())
+    assert [fields[f"{name}_base"] for name in ("source", "stream", "result")] == [7, 8, 9]
+    assert fields["source_jumps"] == (10 - 2 * 2, 100 - 2 * 2 - 3 * 10, 0)
+    assert fields["stream_jumps"] == (6 - 2 * 2, -2 * 2 - 3 * 6 + 16, 0)    # in a ring of 16
+    assert fields["result_jumps"] == (12 - 2 * 4, 40 - 2 * 4 - 3 * 12, 0)
+    assert fields["ring"] == (0, 4, 9, 0)
+    assert (fields["source_type"], fields["second"]) == (ElementType.ACC, Operand.CHANNEL)
+    assert (fields["clamp_low"], fields["clamp_high"]) == (-128, 127)
+
+
+def test_a_stream_that_loop_0_does_not_advance_begins_each_row_where_it_was():
+    program = Program(config=DEMO)
+    program.vector(counts=[3, 4], stream_step=0, stream_strides=[2], result_step=0,
+                   result_strides=[1])
+    fields = COMMANDS[Opcode.VECTOR].decode(program.encode())
+    assert (fields["stream_jumps"][0], fields["result_jumps"][0]) == (2, 1)
+
+
+def test_function_tables_are_loaded_row_by_row():
+    program = Program(config=DEMO)
+    program.load(memory=Memory.FUN, address=0, run_bytes=64, row=3, row_bytes=16, counts=[2],
+                 row_strides=[64])
+    fields = COMMANDS[Opcode.LOAD].decode(program.encode())
+    assert (fields["pad_base"], fields["pad_jumps"][0]) == (3 * 16, 64 * 16)
 
 
 def test_a_program_knows_its_limits():
@@ -56,11 +87,12 @@ def test_text_is_short_and_named():
     program = Program(config=DEMO)
     program.load(memory=Memory.WGT, address=0x1000, run_bytes=64, row=0, row_bytes=8,
                  slots=[Slot(wait="a", level=0)])
-    program.vector(operation=VectorOp.ADD_BIAS, counts=[1, 1], source=0, source_strides=[1],
-                   result=0, result_strides=[4], param_row=0)
+    program.vector(counts=[1, 1], source=0, source_strides=[1], result=0, result_strides=[4],
+                   result_type=ResultType.INT32, function=Function.TABLE, stream_step=0)
     text = disassemble(program.encode())
     assert text == ("load level0=0 wait0=0 run_bytes=64 row_bytes=8 memory_base=0x1000 memory=wgt\n"
-                    "vector operation=add_bias result_type=int32 source_jumps=1 result_jumps=4\n")
+                    "vector result_type=int32 function=table stream_step=0 source_jumps=1 "
+                    "result_jumps=4\n")
     assert assemble(text) == program.encode()
 
 
@@ -101,7 +133,7 @@ def test_comments_and_blank_lines_are_nothing():
     ("load fill=1 fill=2", "fill must be given once, not again as '2'"),
     ("load fill=200", "fill must be from -128 to 127, not 200"),
     ("load fill=x", "fill must be a number, not 'x'"),
-    ("load memory=acc", "memory must be one of act, wgt, par, or a number, not 'acc'"),
+    ("load memory=acc", "memory must be one of act, wgt, par, fun, or a number, not 'acc'"),
     ("load counts=1,2,3,4", "counts must have at most 3 values, not [1, 2, 3, 4]"),
     ("raw 00", "raw must be followed by 128 hexadecimal digits, not '00'"),
 ])

@@ -207,10 +207,9 @@ async def every_error_is_reported_and_leaves_after_a_reset(dut):
         result.load(memory=Memory.ACT, address=64, run_bytes=16, row=8, row_bytes=4)
         return result.encode()
 
-    def raw(opcode=None, **values):
+    def raw(opcode=Opcode.LOAD, reserved=0, **values):
         record = bytearray(COMMANDS[Opcode.LOAD].encode(values))
-        if opcode is not None:
-            record[0] = opcode
+        record[:2] = opcode, reserved
         return lambda result: result.records.append(bytes(record))
 
     def load(**values):
@@ -222,7 +221,7 @@ async def every_error_is_reported_and_leaves_after_a_reset(dut):
 
     cases = {
         ErrorCode.BAD_OPCODE: [program(raw(opcode=0)), program(raw(opcode=77))],
-        ErrorCode.BAD_FIELD: [program(raw(flags=1)), program(raw(index=3)),
+        ErrorCode.BAD_FIELD: [program(raw(reserved=1)), program(raw(index=3)),
                               program(raw(mode=2)), program(raw(level0=9))],
         ErrorCode.ZERO_COUNT: [program(raw(counts=[0])), program(raw(run_bytes=0))],
         ErrorCode.MEMORY_ADDRESS: [program(load(address=SIZE - 3)), program(store(address=SIZE)),

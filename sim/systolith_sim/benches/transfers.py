@@ -81,8 +81,9 @@ class Transfers:
         rng, config = self.rng, self.config
         loops = config.control.load_loops
         while True:
-            name = rng.choice(list(Memory)) if opcode == Opcode.LOAD else Memory.ACT
-            rows, row_bytes, pitch = pad_shapes(config)[name]
+            shapes = pad_shapes(config)
+            name = rng.choice(list(shapes)) if opcode == Opcode.LOAD else Memory.ACT
+            rows, row_bytes, pitch = shapes[name]
             lane = rng.choice([0, rng.randrange(row_bytes)])
             count = rng.choice([row_bytes - lane, rng.randint(1, row_bytes - lane)])
             run = rng.choice([rng.randint(1, count), count, rng.randint(1, 4 * count),

@@ -11,9 +11,18 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMANDS, ONCE, ControlOp, Field, Memory, Opcode
 from systolith_hw.legal import COUNT_SLOTS, loops_of, supported
 
+from .combinations import (
+    SPECIAL_GROUPS,
+    combined,
+    idle_fields,
+    special_groups,
+    wanted_combinations,
+)
+from .commands import footprint, pads_of
 from .episodes import RESETS, draw_episodes
 from .run import BACKPRESSURES, JITTERS, LATENCIES, Case, expected
-from .steps import Access, footprint
+from .steps import Access
+from .vectors import STREAMS
 
 __all__ = ["Coverage"]
 
@@ -68,7 +77,8 @@ def _fields(opcode: Opcode) -> list[Field]:
 
 
 def _rings(opcode: Opcode) -> Sequence[int]:
-    return {Opcode.EXECUTE: (0, 1, 2), Opcode.VECTOR: (0, 2), Opcode.CONTROL: ()}.get(opcode, (0,))
+    return {Opcode.EXECUTE: (0, 1, 2), Opcode.VECTOR: (0, 1, 2), Opcode.CONTROL: ()}.get(
+        opcode, (0,))
 
 
 def _levels(opcode: Opcode) -> list[int]:
@@ -82,12 +92,12 @@ def _level_name(level: int) -> str:
 
 _SPECIAL = {
     Opcode.LOAD: ("unaligned in memory", "unaligned in row", "across 4 KB", "across rows",
-                  "last row in part", "of what a store wrote"),
+                  "last row in part", "of what a store wrote", "into all lanes of tables"),
     Opcode.STORE: ("unaligned in memory", "unaligned in row", "across 4 KB", "across rows",
                    "last row in part"),
     Opcode.EXECUTE: ("tile shorter than the array", "tile longer than the array",
                      "last weight tile in part"),
-    Opcode.VECTOR: ("all groups of a row", "narrow clamp"),
+    Opcode.VECTOR: ("all groups of a row", "narrow clamp", *SPECIAL_GROUPS),
 }
 
 
@@ -95,8 +105,7 @@ def _special(opcode: Opcode, fields: Mapping[str, Any], config: CoreConfig,
              stored: set[int]) -> Iterator[str]:
     if opcode in (Opcode.LOAD, Opcode.STORE):
         first, size = fields["memory_base"], fields["run_bytes"]
-        pitch = {Memory.ACT: config.act_row_bytes, Memory.WGT: config.wgt_row_pitch,
-                 Memory.PAR: config.par_row_pitch}[Memory(fields["memory"])]
+        pitch = pads_of(config)[fields["memory"]][2]
         if fields.get("mode", 0) == 0:
             if first % config.bus.data_bytes:
                 yield "unaligned in memory"
@@ -106,6 +115,9 @@ def _special(opcode: Opcode, fields: Mapping[str, Any], config: CoreConfig,
                 stored.update(range(first, first + size))
             elif not stored.isdisjoint(range(first, first + size)):
                 yield "of what a store wrote"
+        if (fields["memory"] == Memory.FUN
+                and fields["pad_base"] // pitch >= config.vector.functions):
+            yield "into all lanes of tables"
         if fields["pad_base"] % pitch:
             yield "unaligned in row"
         if size > fields["row_bytes"]:
@@ -125,17 +137,23 @@ def _special(opcode: Opcode, fields: Mapping[str, Any], config: CoreConfig,
             yield "all groups of a row"
         if (fields["clamp_low"], fields["clamp_high"]) != (-128, 127):
             yield "narrow clamp"
+        yield from special_groups(fields, config)
 
 
 def _features(opcode: Opcode, fields: Mapping[str, Any], config: CoreConfig,
               stored: set[int]) -> Iterator[tuple[str, str]]:
     """What one command has: (field or what else, value or kind of value)."""
+    idle = idle_fields(fields) if opcode == Opcode.VECTOR else ()
     for field in _fields(opcode):
         values = fields[field.name] if field.count > 1 else [fields[field.name]]
+        if field.name in idle:
+            continue
         for i, (entry, value) in enumerate(zip(_entries(field), values, strict=True)):
             loop = i + (opcode == Opcode.VECTOR)
             if field.name.endswith("_jumps") and fields["counts"][loop] == 1:
                 continue    # never taken
+            if field.name == "ring" and i < 3 and f"{STREAMS[i]}_base" in idle:
+                continue
             if kind := _kind(opcode, field, value):
                 yield entry, kind
     if fields["count_param"]:
@@ -154,6 +172,8 @@ def _features(opcode: Opcode, fields: Mapping[str, Any], config: CoreConfig,
             yield "wait and raise in slot", str(i)
     for special in _special(opcode, fields, config, stored):
         yield "special", special
+    if opcode == Opcode.VECTOR:
+        yield from combined(fields, config)
 
 
 def _wanted(opcode: Opcode) -> Iterator[tuple[str, str]]:
@@ -175,17 +195,24 @@ def _wanted(opcode: Opcode) -> Iterator[tuple[str, str]]:
                 for level in levels)
     yield from (("wait and raise in slot", str(i)) for i in (0, 1))
     yield from (("special", special) for special in _SPECIAL[opcode])
+    if opcode == Opcode.VECTOR:
+        yield from wanted_combinations()
 
 
 # Between commands
 
 SEMAPHORES, MEMORIES = "semaphores", "memories"     # in place of a command's name
+OWN = "raised by vector, waited for by vector at"
 _USES = {   # of each memory: who writes it, who reads it
     "memory": ((Opcode.STORE,), (Opcode.LOAD,)),
-    "act": ((Opcode.LOAD, Opcode.VECTOR), (Opcode.EXECUTE, Opcode.STORE)),
+    "act": ((Opcode.LOAD, Opcode.VECTOR), (Opcode.EXECUTE, Opcode.VECTOR, Opcode.STORE)),
     "wgt": ((Opcode.LOAD,), (Opcode.EXECUTE,)),
     "acc": ((Opcode.EXECUTE,), (Opcode.VECTOR,)),
     "par": ((Opcode.LOAD,), (Opcode.VECTOR,)),
+    "fun": ((Opcode.LOAD,), (Opcode.VECTOR,)),
+    "row value": ((Opcode.VECTOR,), (Opcode.VECTOR,)),
+    "row sum": ((Opcode.VECTOR,), (Opcode.VECTOR,)),
+    "row scale": ((Opcode.VECTOR,), (Opcode.VECTOR,)),
     "act bytes": ((Opcode.LOAD, Opcode.VECTOR), (Opcode.LOAD, Opcode.VECTOR)),
 }
 
@@ -198,14 +225,17 @@ def _wanted_pairs() -> Iterator[Item]:
     for raiser in (*ENGINES, Opcode.CONTROL):
         yield from ((SEMAPHORES, f"raised by {raiser.name.lower()}, waited for by",
                      waiter.name.lower()) for waiter in ENGINES)
+    yield from ((SEMAPHORES, OWN, _level_name(level)) for level in _levels(Opcode.VECTOR))
     for resource, (writers, readers) in _USES.items():
-        pairs = {(a, b) for writer in writers for reader in readers if writer != reader
+        pairs = {(a, b) for writer in writers for reader in readers
+                 if writer != reader or resource != "act bytes"
                  for a, b in ((writer, reader), (reader, writer))}
         yield from ((MEMORIES, f"{resource}, touched by", _pair(a, b)) for a, b in sorted(pairs))
 
 
 def _met(case: Case) -> set[Item]:
-    """Pairs of engines whose commands touch the same place, one of them to write."""
+    """Pairs of engines whose commands touch the same place, one of them to write; of one engine,
+    the first to write and the second to read."""
     found: set[Item] = set()
     before: list[tuple[Opcode, Access]] = []
     for step in case.steps:
@@ -215,7 +245,8 @@ def _met(case: Case) -> set[Item]:
         for opcode, access in touched:
             for earlier, other in before:
                 item = (MEMORIES, f"{access.resource}, touched by", _pair(earlier, opcode))
-                if (earlier != opcode and other.resource == access.resource and item not in found
+                if (other.resource == access.resource and item not in found
+                        and (earlier != opcode or other.write and not access.write)
                         and other.meets(access)):
                     found.add(item)
         before += touched
@@ -227,6 +258,7 @@ class _Tokens:
     def __init__(self) -> None:
         self.raisers: dict[int, Counter[Opcode]] = {}
         self.waiters: dict[int, Counter[Opcode]] = {}
+        self.levels: dict[int, Counter[str]] = {}   # of vector commands that wait
 
     def add(self, opcode: Opcode, fields: Mapping[str, Any]) -> None:
         if opcode == Opcode.CONTROL:
@@ -237,12 +269,17 @@ class _Tokens:
             if fields[f"{slot}_valid"]:
                 users = self.waiters if slot.startswith("wait") else self.raisers
                 users.setdefault(fields[slot], Counter())[opcode] += 1
+                if opcode == Opcode.VECTOR and slot.startswith("wait"):
+                    level = _level_name(fields[f"level{slot[-1]}"])
+                    self.levels.setdefault(fields[slot], Counter())[level] += 1
 
     def pairs(self) -> Iterator[Item]:
         for number, waiters in self.waiters.items():
             for raiser in self.raisers.get(number, ()):
                 yield from ((SEMAPHORES, f"raised by {raiser.name.lower()}, waited for by",
                              waiter.name.lower()) for waiter in waiters.elements())
+            if Opcode.VECTOR in waiters and Opcode.VECTOR in self.raisers.get(number, ()):
+                yield from ((SEMAPHORES, OWN, level) for level in self.levels[number].elements())
 
 
 # Runs

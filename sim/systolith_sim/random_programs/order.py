@@ -1,7 +1,7 @@
 """Semaphores between random commands, so that the result does not depend on who is faster."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +9,8 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMANDS, COUNTS_BYTE, PRIMARY_BYTE, ControlOp, Opcode
 from systolith_hw.legal import COUNT_SLOTS
 
-from .steps import Access, Step, footprint, levels_of, units_of
+from .commands import footprint
+from .steps import Access, Step, levels_of, units_of
 
 __all__ = ["Control", "Ordered", "encode", "order"]
 
@@ -41,8 +42,8 @@ class Ordered:
     position : int
         Among the commands of its engine.
     start, end : dict of Opcode to int
-        Commands of each engine that are complete when it starts, and when its last iteration
-        does.
+        Commands of each engine, its own among them, whose writes have landed when it starts, and
+        when its last iteration does.
     levels, waits, raises : list
         Of the two slots; None where unused.
     """
@@ -59,9 +60,17 @@ class Ordered:
     def engine(self) -> Opcode:
         return self.step.opcode
 
-    def meets(self, other: "Ordered") -> bool:
-        """Whether one touches what the other writes."""
-        return any(a.meets(b) for a in self.touched for b in other.touched)
+    def conflicts(self, other: "Ordered") -> Iterator[tuple[Access, Access]]:
+        """What of this command must come before what of ``other``, a later one.
+
+        An engine works in order, but may read before what it wrote lately has landed.
+        """
+        for ours in self.touched:
+            for theirs in other.touched:
+                if self.engine == other.engine and not (ours.write and not theirs.write):
+                    continue
+                if ours.meets(theirs):
+                    yield ours, theirs
 
 
 @dataclass
@@ -107,7 +116,6 @@ class _Orderer:
             start = dict(self.fenced)
             if behind:
                 _join(start, behind[-1].end)
-            start[step.opcode] = len(behind)
             command = Ordered(step, touched, len(behind), start, dict(start))
             edges = self._needed(command, choice)
             if edges is not None:
@@ -126,14 +134,13 @@ class _Orderer:
         self.semaphores = {n: s for n, s in self.semaphores.items() if s.dead}
 
     def _needed(self, command: Ordered, choice: random.Random) -> list[_Edge] | None:
-        """Edges to the last command of each engine that meets ``command``; None: impossible."""
+        """Edges to the last command of each engine that ``command`` must come after; None:
+        impossible."""
         edges: list[_Edge] = []
         for engine in choice.sample(ENGINES, len(ENGINES)):
-            if engine == command.engine:
-                continue    # engines work in order
             known = command.start[engine]
             last = next((other for other in reversed(self.placed[engine][known:])
-                         if other.meets(command)), None)
+                         if any(other.conflicts(command))), None)
             if last is None:
                 continue
             edge = self._edge(engine, last, command, edges, choice)
@@ -200,7 +207,8 @@ class _Orderer:
                     or semaphore.raised and semaphore.raised[-1][0] >= producer.position):
                 continue
             total = times + sum(n for _, n in semaphore.raised)
-            complete = producer.start[command.engine]
+            complete = (producer.position if producer.engine == command.engine
+                        else producer.start[command.engine])
             total -= sum(n for position, n in semaphore.waited if position < complete)
             if total <= LIMIT:
                 good.append(number)
@@ -219,7 +227,6 @@ class _Orderer:
                                       once)):
             _join(clock, source)
             clock[producer.engine] = max(clock[producer.engine], producer.position + whole)
-            clock[command.engine] = command.position
 
     def _commit(self, command: Ordered, edge: _Edge) -> None:
         producer = edge.producer
@@ -269,21 +276,13 @@ def _join(clock: Clock, other: Clock) -> None:
 
 def _in_step(producer: Ordered, producer_level: int, command: Ordered, level: int) -> bool:
     """Whether no iteration of ``command`` meets a later one of ``producer``."""
-    for theirs in producer.touched:
-        for ours in command.touched:
-            if not theirs.meets(ours):
-                continue
-            last = np.full(max(int(theirs.places.max()), int(ours.places.max())) + 1, -1)
-            last[theirs.places.reshape(-1)] = _iterations(producer.step, producer_level, theirs)
-            if (last[ours.places.reshape(-1)] > _iterations(command.step, level, ours)).any():
-                return False
+    for theirs, ours in producer.conflicts(command):
+        last = np.full(max(int(theirs.places.max()), int(ours.places.max())) + 1, -1)
+        last[theirs.places.reshape(-1)] = theirs.iterations(units_of(producer.step,
+                                                                     producer_level))
+        if (last[ours.places.reshape(-1)] > ours.iterations(units_of(command.step, level))).any():
+            return False
     return True
-
-
-def _iterations(step: Step, level: int, access: Access) -> np.ndarray:
-    """Iteration of loop ``level`` in which each place is touched."""
-    total, places = access.places.shape
-    return np.repeat(np.arange(total) * units_of(step, level) // total, places)
 
 
 def order(steps: Sequence[Step], config: CoreConfig, seed: int, *,

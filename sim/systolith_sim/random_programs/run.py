@@ -15,19 +15,19 @@ from systolith_hw.registers import STATES
 
 from ..device import RtlDevice
 from ..tools import ToolError
-from .episodes import Episode, Run, draw_episodes, play, read_params, reset_midway
-from .order import encode, order
-from .steps import (
+from .commands import (
     PARAMETERS,
     RECORD_BYTES,
     WINDOW_BYTES,
-    Step,
     draw_step,
     footprint,
     revisits_in_time,
     setting_up,
-    smaller,
+    showing,
 )
+from .episodes import Episode, Run, draw_episodes, play, read_params, reset_midway
+from .order import encode, order
+from .steps import Step, smaller
 
 __all__ = ["BACKPRESSURES", "JITTERS", "LATENCIES", "Case", "Expected", "Failure", "check",
            "draw_case", "expected", "random_config", "shrink"]
@@ -115,7 +115,11 @@ def random_config(seed: int) -> CoreConfig:
                         "addr_bits": choice.choice([16, 17, 32, 40, 64]),
                         "read_words": burst << choice.choice([0, 1, 3]) if burst > 1 else 2,
                         "write_bursts": choice.choice([1, 2, 16])},
-                "vector": {"lanes": 1 << choice.randint(0, 3)},
+                "vector": {"lanes": 1 << choice.randint(0, 3),
+                           "elementwise": choice.random() < 0.75,
+                           "multiply": choice.random() < 0.75,
+                           "functions": choice.choice([0, 256, 512, 512]),
+                           "rows": choice.choice([0, 16, 64, 256])},
                 "control": {"queue_depth": choice.choice([1, 2, 4]),
                             "prefetch": choice.choice([1, 2, 4]),
                             "semaphores": choice.choice([8, 32]),
@@ -136,7 +140,7 @@ def draw_case(config: CoreConfig, seed: int) -> Case:
         step = draw_step(choice, config)
         if revisits_in_time([*steps, step], config):
             steps.append(step)
-    return Case(config, seed, tuple(steps))
+    return Case(config, seed, (*steps, *showing(choice, config)))
 
 
 def _memory(seed: int, records: Sequence[bytes]) -> tuple[np.ndarray, int]:

@@ -10,6 +10,7 @@ import click
 
 from .assembly import asm, disasm
 from .bench import bench
+from .bench_vector import bench_vector
 from .completion import completion
 from .demo import demo
 from .doctor import doctor
@@ -43,5 +44,6 @@ def main():
     """
 
 
+bench.add_command(bench_vector)
 for command in (generate, presets, gemm, bench, demo, timeline, asm, disasm, doctor, completion):
     main.add_command(command)

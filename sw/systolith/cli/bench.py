@@ -19,6 +19,7 @@ import click
 from systolith_hw.config import CoreConfig
 
 from ..shapes import SUITES, Shape, read_shapes, suite_shapes
+from ..vector.elements import FUNCTIONS
 from .gemm import PAGE_BYTES
 from .measure import GOOD_SHARE, RESULTS, Task, measure
 from .options import (
@@ -60,6 +61,7 @@ def bench():
 Examples:
   systolith bench gemm -m 256 -n 256 -k 256
   systolith bench gemm -m 1 -n 4096 -k 4096 --params --latency 100
+  systolith bench gemm -m 256 -n 256 -k 256 --params --function gelu
   systolith bench gemm --suite deepbench --json > deepbench.json
   systolith bench gemm --shapes layers.csv --preset demo --output cycles.csv
 where layers.csv has a line such as m,n,k and below it one such as 100,70,300 for each shape.
@@ -81,6 +83,9 @@ where layers.csv has a line such as m,n,k and below it one such as 100,70,300 fo
               help="Bias, multiplier and shift for every column, 12 bytes each, instead of one "
                    "scale for all.")
 @click.option("--int32", is_flag=True, help="Results are the int32 sums, not requantised int8.")
+@click.option("--function", metavar="NAME", shell_complete=complete(*FUNCTIONS),
+              help="int8 results go through a table of this function, in steps of 1/16: one of "
+                   f"{', '.join(FUNCTIONS)}.")
 @memory_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Of operands and jitter.")
 @click.option("--jobs", type=int, metavar="COUNT",
@@ -89,8 +94,9 @@ where layers.csv has a line such as m,n,k and below it one such as 100,70,300 fo
 @json_option
 def bench_gemm(m: int | None, n: int | None, k: int | None, file: str | None, suite: str | None,
                preset: str | None, path: str | None, assignments: tuple[str, ...],
-               device_name: str, params: bool, int32: bool, memory_timing: dict[str, Any],
-               seed: int, jobs: int | None, output: str | None, as_json: bool):
+               device_name: str, params: bool, int32: bool, function: str | None,
+               memory_timing: dict[str, Any], seed: int, jobs: int | None, output: str | None,
+               as_json: bool):
     """Run matrix products, check them, and compare their cycles with the bound.
 
     The bound is what array or bus need at least, whichever is more: with an array of R x C, the
@@ -110,14 +116,19 @@ def bench_gemm(m: int | None, n: int | None, k: int | None, file: str | None, su
                          f"not with {device_name!r}")
     if int32 and params:
         raise ValueError("int32 must be given without params, not with them")
+    if function is not None:
+        if function not in FUNCTIONS:
+            raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, not {function!r}")
+        if int32:
+            raise ValueError("int32 must be given without function, not with one")
     check_count("seed", seed, 0)
     jobs = check_count("jobs", (os.cpu_count() or 1) if jobs is None else jobs)
     if output is not None:
         check_folder(Path(output))
     shapes = _shapes({"m": m, "n": n, "k": k}, file, suite)
     results = "int32" if int32 else "params" if params else "int8"
-    tasks = [Task(config=config, shape=shape, results=results, seed=seed, device=device_name,
-                  memory_timing=memory_timing) for shape in shapes]
+    tasks = [Task(config=config, shape=shape, results=results, function=function, seed=seed,
+                  device=device_name, memory_timing=memory_timing) for shape in shapes]
     for task in tasks:
         task.check()
     steps = Steps(quiet=as_json)
@@ -132,7 +143,7 @@ def bench_gemm(m: int | None, n: int | None, k: int | None, file: str | None, su
         print_json({"preset": None if path else preset or PRESET, "core": config.name,
                     "fingerprint": f"{config.fingerprint:016x}", "config": config.to_dict(),
                     "device": device_name, "memory": memory_timing, "results": results,
-                    "seed": seed, **summary, "shapes": rows})
+                    "function": function, "seed": seed, **summary, "shapes": rows})
     else:
         _print(config, rows, summary, tasks[0], output)
     wrong = {str(_shape(row)): None for row in rows if row["bit_exact"] is False}
@@ -307,7 +318,8 @@ def _print(config: CoreConfig, rows: list[dict[str, Any]], summary: dict[str, An
     facts = {"core": f"{config.name}, {config.array.rows} x {config.array.cols}, "
                      f"{config.bus.data_bytes} bytes a bus word, device {task.device}"
                      + (f", memory {memory}" if memory else ""),
-             "results": RESULTS[task.results].text}
+             "results": RESULTS[task.results].text
+                        + (f", then {task.function}" if task.function else "")}
     if summary["geomean_share_of_bound"] is not None:
         lowest = min(rows, key=lambda row: row["share_of_bound"])
         facts["of bound"] = (f"{_percent(summary['geomean_share_of_bound'])} (geometric mean), "

@@ -78,13 +78,16 @@ class Operands:
     multiplier: int | np.ndarray | None
     shift: int | np.ndarray | None
     clamp: tuple[int, int]
+    table: np.ndarray | None = None
 
     def expected(self) -> np.ndarray:
         """From NumPy alone."""
         sums = expected_product(self.a, self.b, self.bias)
         if self.multiplier is None or self.shift is None:
             return sums.astype(np.int32)
-        return requantised(sums, np.asarray(self.multiplier), np.asarray(self.shift), self.clamp)
+        results = requantised(sums, np.asarray(self.multiplier), np.asarray(self.shift),
+                              self.clamp)
+        return results if self.table is None else self.table[results.astype(np.int16) + 128]
 
 
 def _load(name: str, path: str, kinds: tuple[str, ...], shape: str, ndim: int) -> np.ndarray:
@@ -159,7 +162,7 @@ def compile_product(operands: Operands, config: CoreConfig) -> tuple[Image, np.n
         a, a_zero_point = (a ^ 0x80).view(np.int8), -128
     image = plan_gemm(operands.b, operands.bias, config=config, rows=len(a),
                       multiplier=operands.multiplier, shift=operands.shift,
-                      a_zero_point=a_zero_point, clamp=operands.clamp)
+                      a_zero_point=a_zero_point, clamp=operands.clamp, table=operands.table)
     check_window(config, memory_for(image))
     return image, a
 

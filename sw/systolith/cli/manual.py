@@ -17,9 +17,14 @@ from systolith_hw.isa import (
     ElementType,
     ErrorCode,
     Field,
+    Function,
     LoadMode,
     Memory,
     Opcode,
+    Operand,
+    Reduction,
+    ResultType,
+    Scale,
     VectorOp,
     WeightFormat,
 )
@@ -30,8 +35,9 @@ from .output import write_file
 
 __all__ = ["EXAMPLES", "manual"]
 
-ENUMS: tuple[type[IntEnum], ...] = (Opcode, Memory, LoadMode, WeightFormat, ElementType, VectorOp,
-                                    ControlOp)
+ENUMS: tuple[type[IntEnum], ...] = (
+    Opcode, Memory, LoadMode, WeightFormat, ElementType, VectorOp, Operand, Function, Scale,
+    Reduction, ResultType, ControlOp)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +65,18 @@ EXAMPLES = {
     Opcode.VECTOR: Example(
         text="Waits for semaphore 1, adds the bias, requantises and clamps 16 rows of two lane "
              "groups (8 columns with 4 lanes) into the activation scratchpad from lane group 512 "
-             "on, and raises semaphore 2. ReLU is the clamp from below.",
-        program="vector operation=requantise source_type=acc result_type=int8 counts=2,16 "
-                "source_jumps=1 result_base=512 result_jumps=1 clamp_low=0 wait0=1 raise0=2"),
+             "on, and raises semaphore 2; ReLU is the clamp from below. Then the largest of each "
+             "of these rows, for which the same engine waits, to the first 16 records; and how far "
+             "each element is below it, through a function of 64 segments of width 4, as int8 "
+             "from lane group 1024 on and as a sum in each record: with a table of exponentials "
+             "the first two passes of a softmax.",
+        program="vector counts=2,16 source_jumps=1 result_base=512 result_jumps=1 clamp_low=0 "
+                "wait0=1 raise0=2 raise1=4\n"
+                "vector source_type=int8 source_base=512 source_jumps=1 counts=2,16 wait0=4 "
+                "second=immediate scale=unit reduce=maximum result_type=none raise0=5\n"
+                "vector operation=reverse source_type=int8 source_base=512 source_jumps=1 "
+                "counts=2,16 wait0=5 second=row function=linear function_first=1 "
+                "function_shift=2 scale=unit sum_results=1 result_base=1024 result_jumps=1"),
     Opcode.STORE: Example(
         text="Waits for semaphore 2 and copies 16 rows of 8 bytes to memory, 8 bytes apart.",
         program="store memory=act memory_base=0x3000 run_bytes=8 row_bytes=8 counts=16 "
@@ -86,9 +101,11 @@ an address that is a multiple of {COMMAND_BYTES}. Its length stands in register
 `program_commands`; no command ends it. The core fetches the records itself, checks each, and hands
 it to one of four engines (load, execute, vector, store), which run side by side, each its own
 commands in order. Only semaphores order commands of different engines: a command waits for up to
-two, and raises up to two, once or at each iteration of one of its loop levels. All semaphores are
-0 at the start. Tokens are taken ahead of their use, so only one engine may wait for a given
-semaphore.
+two, and raises up to two, once or at each iteration of one of its loop levels. A vector command
+that reads what another one wrote waits for it in the same way: an engine begins a command before
+the results of the last have landed. It must not read what it writes itself, except each group of
+elements its own place. All semaphores are 0 at the start. Tokens are taken ahead of their use, so
+only one engine may wait for a given semaphore.
 
 Memory addresses are 32-bit offsets from the window that registers `window_low`, `window_high` and
 `window_bytes` describe; nothing outside is accessed. Scratchpad byte addresses of loads and stores

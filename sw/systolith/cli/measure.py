@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from systolith_hw.config import CoreConfig
+from systolith_hw.isa import ElementType
 
 from ..bound import Bound, product_bound
 from ..cycles import Bus, decode_program, predict_cycles
@@ -14,6 +15,7 @@ from ..device import Device, open_device
 from ..image import Image
 from ..quantise import quantise_multiplier
 from ..shapes import Shape
+from ..vector.elements import activation_table
 from .gemm import Operands, check_window, compile_product, cycles_text, memory_for, speed
 from .output import Steps
 
@@ -24,6 +26,7 @@ GOOD_SHARE = 0.85     # of bound and peak; below it a report says what took the 
 MAX_SUM = (1 << 31) - 1
 MAX_BIAS = 1 << 12
 STEPS_OF_SPREAD = 40  # int8 steps that the standard deviation of the sums becomes
+STEP = 1 / 16         # that a function takes int8 results for, and gives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,8 @@ class Task:
     shape : Shape
     results : str
         One of ``RESULTS``.
+    function : str or None
+        Of ``vector.elements.FUNCTIONS``, on int8 results in steps of 1/16, as are its own.
     seed : int
         Of the operands, together with the shape: equal tasks have equal measurements.
     device : str
@@ -64,6 +69,7 @@ class Task:
     config: CoreConfig
     shape: Shape
     results: str = "int8"
+    function: str | None = None
     seed: int = 0
     device: str = "rtl"
     memory_timing: dict[str, Any] = field(default_factory=dict)
@@ -123,7 +129,15 @@ class Task:
             multiplier, shift = quantise_multiplier(
                 STEPS_OF_SPREAD / spread * rng.uniform(0.5, 1.5, shape.n))
         return Operands(a=a, b=b, bias=bias, multiplier=multiplier, shift=shift,
-                        clamp=(-128, 127))
+                        clamp=(-128, 127), table=self.table)
+
+    @property
+    def table(self) -> np.ndarray | None:
+        """The function's result for every int8."""
+        if self.function is None:
+            return None
+        return activation_table(self.function, source=ElementType.INT8, result=ElementType.INT8,
+                                scale=STEP, out_scale=STEP).base.astype(np.int8)
 
 
 def predicted_cycles(task: Task, image: Image) -> int | None:

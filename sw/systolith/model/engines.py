@@ -7,13 +7,14 @@ from collections.abc import Callable, Generator
 from math import prod
 
 import numpy as np
-from systolith_hw.isa import ONCE, ElementType, ErrorCode, LoadMode, Memory, Opcode
+from systolith_hw.isa import ONCE, ErrorCode, LoadMode, Memory, Opcode
 
 from ..errors import CoreError
 from .address import ROW_MASK, loop_offsets, strides_of, wrap
-from .arithmetic import matmul_int8, requantise
+from .arithmetic import matmul_int8
 from .state import CoreState
 from .validate import Fields
+from .vector import VectorWork
 
 __all__ = ["PROGRESS", "RUN", "Engine"]
 
@@ -169,49 +170,11 @@ def execute(state: CoreState, index: int, fields: Fields) -> Engine:
 
 
 def vector(state: CoreState, index: int, fields: Fields) -> Engine:
-    """Accumulator through bias and requantiser to the activation scratchpad."""
-    config = state.config
-    lanes = config.vector.lanes
+    """Groups of lanes from accumulator or activation scratchpad, through the vector unit."""
     counts = fields["counts"]
     split = _split_level(fields, counts)
-    wide = fields["result_type"] == ElementType.INT32
-    result_bytes = lanes * (4 if wide else 1)
-    beat_bytes = min(result_bytes, config.act_row_bytes)
-    rewind = counts[0] - 1
-    source_strides = strides_of(counts, (1, *fields["source_jumps"]))
-    result_strides = strides_of(counts, (result_bytes // lanes, *fields["result_jumps"]))
-    param_strides = [1, 0, rewind + 1, 0]
-    inner, outer = [], []
-    for base, strides in ((fields["source_base"], source_strides),
-                          (fields["result_base"], result_strides),
-                          (fields["param_base"], param_strides)):
-        inner.append(base + loop_offsets(counts[:split], strides[:split]))
-        outer.append(loop_offsets(counts[split:], strides[split:]))
-    acc_groups = state.acc.reshape(-1, lanes)
-    beats = state.act.reshape(-1, beat_bytes)
-
-    def work(t: int) -> None:
-        source, result, param = (
-            (first + step[t]) & ROW_MASK for first, step in zip(inner, outer, strict=True))
-        source = wrap(source, fields["source_base"], fields["ring"][0])
-        result = wrap(result, fields["result_base"], fields["ring"][2]) * lanes
-        if (fields["source_base"] > ROW_MASK or source.max() >= len(acc_groups)
-                or param.max() >= config.memory.par_rows or (result % beat_bytes).any()
-                or result.max() + result_bytes > beats.size):
-            raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
-        records = state.par[param].reshape(len(param), lanes, 12)
-        bias = records[:, :, 0:4].copy().view("<i4")[:, :, 0]
-        values = (acc_groups[source].astype(np.int64) + bias).astype(np.int32)
-        if not wide:
-            multiplier = records[:, :, 4:8].copy().view("<i4")[:, :, 0]
-            values = requantise(values, multiplier, records[:, :, 8].view(np.int8),
-                                zero_point=fields["zero_point"],
-                                clamp=(fields["clamp_low"], fields["clamp_high"]))
-        places = result[:, None] // beat_bytes + np.arange(result_bytes // beat_bytes)
-        data = np.ascontiguousarray(values.astype("<i4") if wide else values)
-        beats[places.reshape(-1)] = data.view(np.int8).reshape(-1, beat_bytes)
-
-    return _iterations(state, index, fields, counts, split, work)
+    return _iterations(state, index, fields, counts, split,
+                       VectorWork(state, index, fields, split))
 
 
 RUN = {Opcode.LOAD: load, Opcode.EXECUTE: execute, Opcode.VECTOR: vector, Opcode.STORE: store}

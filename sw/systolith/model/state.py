@@ -10,6 +10,8 @@ from .address import ADDRESS_MASK, wrap
 __all__ = ["CoreState", "Scratchpad"]
 
 SEMAPHORE_LIMIT = 15
+ROW = np.dtype([("value", "i4"), ("position", "i4"), ("sum", "i4"), ("multiplier", "i4"),
+                ("shift", "i1")])
 
 
 class Scratchpad:
@@ -62,6 +64,35 @@ class Scratchpad:
         return places.reshape(len(rows), -1)[:, :run_bytes]
 
 
+class Tables(Scratchpad):
+    """Function tables; in the upper half of the rows, what is written to the first lane goes to
+    every lane, and what is written beside it nowhere.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    Members
+    -------
+    entries : uint8 array, (functions, lanes, bytes of an entry)
+    """
+    def __init__(self, config: CoreConfig):
+        unit = config.vector
+        super().__init__(rows=2 * unit.functions, row_bytes=config.fun_row_bytes,
+                         pitch=config.fun_row_bytes)
+        self.entries = self.data[:unit.functions].reshape(unit.functions, unit.lanes, -1)
+
+    def write(self, rows: np.ndarray, first_bytes: np.ndarray, row_bytes: int,
+              data: np.ndarray) -> None:
+        written = np.zeros(self.data.shape, bool)
+        places = self._places(rows, first_bytes, row_bytes, data.shape[1])
+        self.data.reshape(-1)[places] = data
+        written.reshape(-1)[places] = True
+        size = self.entries.shape[2]
+        row, byte = np.nonzero(written[len(self.entries):, :size])
+        self.entries[row, :, byte] = self.data[len(self.entries) + row, byte][:, None]
+
+
 class CoreState:
     """Everything the engines share.
 
@@ -72,6 +103,8 @@ class CoreState:
     pads : dict of Memory to Scratchpad
     acc : int32 array, (acc_rows, columns)
         Accumulator; C columns rounded up to whole lane groups, those beyond C always 0.
+    rows : array of ``ROW``, (vector.rows,)
+        The vector unit's row file.
     semaphores : list of int
     counters : dict of str to int
     """
@@ -87,9 +120,12 @@ class CoreState:
             Memory.PAR: Scratchpad(rows=sizes.par_rows, row_bytes=config.par_row_bytes,
                                    pitch=config.par_row_pitch),
         }
+        if config.vector.functions:
+            self.pads[Memory.FUN] = self.tables = Tables(config)
         self.act = self.pads[Memory.ACT].data.view(np.int8)
         self.wgt = self.pads[Memory.WGT].data.view(np.int8)
         self.par = self.pads[Memory.PAR].data
+        self.rows = np.zeros(config.vector.rows, ROW)
         columns = config.acc_group_pitch * config.vector.lanes
         self.acc = np.zeros((sizes.acc_rows, columns), np.int32)
         self._windows: dict[int, np.ndarray] = {}

@@ -1,6 +1,5 @@
 """What the dispatcher checks before a command reaches an engine."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from systolith_hw.config import CoreConfig
@@ -12,16 +11,21 @@ from systolith_hw.isa import (
     ControlOp,
     ElementType,
     ErrorCode,
+    Function,
     LoadMode,
     Memory,
     Opcode,
+    Operand,
+    Reduction,
+    ResultType,
+    Scale,
     VectorOp,
     WeightFormat,
 )
 
-__all__ = ["Fields", "engine_loops", "prepare"]
+from .uses import Fields, Uses
 
-Fields = Mapping[str, Any]
+__all__ = ["Fields", "engine_loops", "prepare"]
 
 COUNT_SLOTS = 6  # 16-bit slots that a parameter register can replace
 
@@ -129,7 +133,8 @@ def _loops_fit(fields: Fields, loops: int) -> bool:
 
 def _check_load(fields: Fields, config: CoreConfig) -> bool:
     return (_loops_fit(fields, config.control.load_loops)
-            and fields["memory"] in set(Memory) and fields["mode"] in set(LoadMode))
+            and fields["memory"] in set(Memory) and fields["mode"] in set(LoadMode)
+            and (fields["memory"] != Memory.FUN or config.vector.functions > 0))
 
 
 def _check_store(fields: Fields, config: CoreConfig) -> bool:
@@ -143,10 +148,28 @@ def _check_execute(fields: Fields, config: CoreConfig) -> bool:
 
 
 def _check_vector(fields: Fields, config: CoreConfig) -> bool:
-    kinds = (fields["operation"], fields["source_type"], fields["result_type"])
+    unit = config.vector
+    source, function = fields["source_type"], fields["function"]
+    first, result = fields["function_first"], fields["result_type"]
+    uses = Uses(fields)
+    product = function in (Function.PRODUCT, Function.WEIGHTED)
     return (_loops_fit(fields, config.control.vector_loops)
-            and kinds in ((VectorOp.REQUANTISE, ElementType.ACC, ElementType.INT8),
-                          (VectorOp.ADD_BIAS, ElementType.ACC, ElementType.INT32)))
+            and source in set(ElementType) and fields["second"] in set(Operand)
+            and fields["stream_type"] < ElementType.ACC and result in set(ResultType)
+            and function in set(Function) and fields["scale"] in set(Scale)
+            and fields["reduce"] in set(Reduction) and fields["tail"] <= unit.lanes
+            and fields["function_shift"] <= 23
+            and (unit.rows > 0 or not uses.row_file)
+            and (unit.elementwise or not uses.scratchpad)
+            and (unit.combines or (fields["operation"] == VectorOp.ADD and not fields["fine"]))
+            and (unit.multiply or function in (Function.NONE, Function.TABLE))
+            and (unit.functions > 0 or not uses.table)
+            and (first or not product) and not (first and function == Function.CHANNEL)
+            and not (fields["fold"] and not fields["reduce"])
+            and (result < ResultType.ROW_VALUE or not fields["sum_results"])
+            and (result != ResultType.ROW_VALUE or fields["fold"] or not fields["reduce"])
+            and (result not in (ResultType.ROW_SCALE, ResultType.ROW_ROOT)
+                 or (function == Function.LINEAR and first and fields["scale"] == Scale.UNIT)))
 
 
 def _check_control(fields: Fields, config: CoreConfig) -> bool:
