@@ -22,7 +22,7 @@ def saturated(value, bits):
 
 
 class Combiner(wiring.Component):
-    """``result`` is ``operation`` of ``a`` and ``b``, saturated to int32.
+    """``result`` is ``operation`` of ``first`` and ``second``, saturated to int32.
 
     Timing: one number per cycle, ``LATENCY`` cycles after its operands.
 
@@ -35,7 +35,7 @@ class Combiner(wiring.Component):
 
     Members
     -------
-    a, b : ``In(signed(32))``
+    first, second : ``In(signed(32))``
     operation : ``In(VectorOp)``
         With the operands.
     kept : ``In(1)``
@@ -50,7 +50,7 @@ class Combiner(wiring.Component):
         self.operations = operations
         self.selects = selects
         super().__init__({
-            "a": In(signed(32)), "b": In(signed(32)), "operation": In(VectorOp),
+            "first": In(signed(32)), "second": In(signed(32)), "operation": In(VectorOp),
             "masked": In(1), "kept": In(1), "result": Out(signed(32)),
         })
 
@@ -60,16 +60,16 @@ class Combiner(wiring.Component):
         result = Signal(signed(32), reset_less=True)
         m.d.comb += self.result.eq(result)
         if not self.operations:
-            m.d.sync += [total.eq(self.a + self.b), result.eq(saturated(total, 32))]
+            m.d.sync += [total.eq(self.first + self.second), result.eq(saturated(total, 32))]
             return m
         back      = Signal(signed(33), reset_less=True)     # b - a
         a, b      = (Signal(signed(32), name=name, reset_less=True) for name in ("a_1", "b_1"))
         operation = Signal(VectorOp, reset_less=True)
         adds = self.operation == VectorOp.ADD
         m.d.sync += [
-            total.eq(self.a + Mux(adds, self.b, ~self.b) + ~adds),
-            back.eq(self.b - self.a),
-            a.eq(self.a), b.eq(self.b), operation.eq(self.operation),
+            total.eq(self.first + Mux(adds, self.second, ~self.second) + ~adds),
+            back.eq(self.second - self.first),
+            a.eq(self.first), b.eq(self.second), operation.eq(self.operation),
         ]
         below = total < 0   # a < b, but for ADD
         number = Signal(signed(32))

@@ -159,7 +159,8 @@ class VectorLanes(wiring.Component):
         for lane in range(unit.lanes):
             combiner = Combiner(operations=unit.combines, selects=unit.elementwise)
             place(m, self.platform, f"combiner{lane}", combiner)
-            m.d.comb += [combiner.a.eq(operands.a[lane]), combiner.b.eq(operands.b[lane])]
+            m.d.comb += [combiner.first.eq(operands.first[lane]),
+                         combiner.second.eq(operands.second[lane])]
             if unit.combines:
                 m.d.comb += combiner.operation.eq(self._setting("operation", OPERANDS))
             if unit.elementwise:

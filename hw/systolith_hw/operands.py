@@ -38,7 +38,7 @@ class OperandReader(wiring.Component):
     settings : ``In(settings_layout)``
     source_unit, stream_unit : ``In``
         Where the group begins in its row.
-    a, b, stream : ``Out(ArrayLayout(signed(32), lanes))``
+    first, second, stream : ``Out(ArrayLayout(signed(32), lanes))``
         First and second operand, and the stream.
 
     Parameters
@@ -60,7 +60,7 @@ class OperandReader(wiring.Component):
             "value": In(signed(32)), "position": In(position_bits(config)), "sum": In(31),
             "settings": In(settings_layout(config)),
             "source_unit": In(unit), "stream_unit": In(unit),
-            "a": Out(numbers), "b": Out(numbers), "stream": Out(numbers),
+            "first": Out(numbers), "second": Out(numbers), "stream": Out(numbers),
         })
 
     def elaborate(self, platform):
@@ -114,7 +114,7 @@ class OperandReader(wiring.Component):
                 m.d.sync += self.stream[lane].eq(streams[lane])
             if unit.combines:
                 a = Mux(chosen.fine, saturated(a << 8, 32), a)
-            m.d.sync += [self.a[lane].eq(a), self.b[lane].eq(b)]
+            m.d.sync += [self.first[lane].eq(a), self.second[lane].eq(b)]
         return m
 
     def _elements(self, m, name, kind):

@@ -13,7 +13,7 @@ LOW, HIGH = -2**31, 2**31 - 1
 
 
 def reference(case, *, operations, selects):
-    a, b, kept = case["a"], case["b"], case["kept"]
+    a, b, kept = case["first"], case["second"], case["kept"]
     result = {
         VectorOp.ADD: a + b, VectorOp.SUBTRACT: a - b, VectorOp.REVERSE: b - a,
         VectorOp.MINIMUM: min(a, b), VectorOp.MAXIMUM: max(a, b),
@@ -30,7 +30,7 @@ def test_every_operation_saturates(operations, selects):
     pairs = [*product(edges, edges), *((rng.randint(LOW, HIGH), rng.randint(LOW, HIGH))
                                        for _ in range(60)), *((x, x) for x in (5, -5))]
     taken = [op for op in VectorOp if selects or op != VectorOp.SELECT]
-    cases = [{"a": a, "b": b, "operation": op, "kept": rng.randrange(2),
+    cases = [{"first": a, "second": b, "operation": op, "kept": rng.randrange(2),
               "masked": int(rng.random() < 0.3)} for a, b in pairs for op in taken]
     rng.shuffle(cases)
     found = through(Combiner(operations=operations, selects=selects), cases,
