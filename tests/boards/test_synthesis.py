@@ -34,9 +34,10 @@ def counted():
 
 def test_every_element_keeps_its_multiplier(counted):
     whole, half = counted("ecp5"), counted("ecp5", "vector.lanes=1")
-    requantiser = whole["DSP"] - half["DSP"]
-    assert requantiser > 0
-    assert whole["DSP"] - BASE.vector.lanes * requantiser == BASE.array.rows * BASE.array.cols
+    lane = whole["DSP"] - half["DSP"]   # of the requantiser and of the function unit
+    without = counted("ecp5", "vector.multiply=false")
+    assert whole["DSP"] - without["DSP"] == BASE.vector.lanes   # one of the function unit
+    assert whole["DSP"] - BASE.vector.lanes * lane == BASE.array.rows * BASE.array.cols
 
 
 def test_half_the_rows_are_half_the_multipliers(counted):
@@ -66,5 +67,5 @@ def test_other_families_infer_multipliers_and_block_ram(counted, family):
     found = counted(family)
     assert found["DSP"] >= BASE.array.rows * BASE.array.cols
     assert found["RAM"] >= 8
-    # Memories in registers would be tens of thousands more.
-    assert found["FF"] < 12_000
+    # Measured are 14,120 and 12,124; the smallest memory in registers would be 4,096 more.
+    assert found["FF"] < 16_000
