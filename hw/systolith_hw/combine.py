@@ -6,9 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from .isa import VectorOp
 
-__all__ = ["INT32_MAX", "INT32_MIN", "Combiner", "saturated"]
+__all__ = ["INT32_MIN", "Combiner", "saturated"]
 
-INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
+INT32_MIN = -(1 << 31)
 
 
 def saturated(value, bits):

@@ -101,7 +101,7 @@ class FunctionUnit(wiring.Component):
         index_2 = byte_2
         fraction_2 = left_2 = Const(0)
         if self.multiply and self.entries:
-            index_2, fraction_2, left_2 = self._segment(m, reg, mode_1, mode_2, x_1, byte_2,
+            index_2, fraction_2, left_2 = self._segment(m, reg, mode_1, mode_2, byte_2,
                                                         entry_2)
         found = Const(0, 8 * self.entry_bytes)
         if self.entries:
@@ -175,7 +175,7 @@ class FunctionUnit(wiring.Component):
         ]
         return m
 
-    def _segment(self, m, reg, mode_1, mode_2, x_1, byte_2, entry_2):
+    def _segment(self, m, reg, mode_1, mode_2, byte_2, entry_2):
         """Entry and place in the segment, and how far x was normalised; all of cycle 2."""
         bits = 8 + FRACTION_BITS    # of a place among 256 segments
         mode = self.settings

@@ -172,7 +172,7 @@ class VectorLanes(wiring.Component):
         return numbers
 
     def _factors(self, stream):
-        """Each lane's factor from the stream, of stage ``ready_at``; none without a multiplier."""
+        """Each lane's factor from the stream, of stage ``number``; none without a multiplier."""
         unit = self.config.vector
         if not (unit.multiply and unit.elementwise):
             return [Const(0, 1)] * unit.lanes
@@ -187,7 +187,7 @@ class VectorLanes(wiring.Component):
         return factors
 
     def _reduce(self, numbers):
-        """Fold each lane or reduce all of a row; numbers of stage ``ready_at``."""
+        """Fold each lane or reduce all of a row; numbers of stage ``number``."""
         m, config, pipe = self.m, self.config, self.pipe
         unit, at = config.vector, COMBINED
         if not unit.combines:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import COMMAND_BYTES
 
-from .image import Image, Segment, Tensor
+from .image import Image, Tensor
 from .layout import (
     aligned,
     pack_parameters,
@@ -19,6 +18,7 @@ from .layout import (
 )
 from .product import Product
 from .program import Program
+from .regions import Regions
 from .schedule import emit_product
 from .search import choose_tiling
 from .tiling import Problem, Tiling
@@ -26,7 +26,6 @@ from .tiling import Problem, Tiling
 __all__ = ["Linear", "compile_layers"]
 
 INT32_MAX = (1 << 31) - 1
-REGION_BYTES = 64   # every region of memory starts at a multiple
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,17 +165,6 @@ def _check_scalar(name: str, value: object, low: int, high: int) -> None:
         raise ValueError(f"{name} must be from {low} to {high}, not {value!r}")
 
 
-class _Memory:
-    """Hands out regions of system memory."""
-    def __init__(self):
-        self.end = 0
-
-    def take(self, count: int) -> int:
-        start = self.end
-        self.end = aligned(start + count, REGION_BYTES)
-        return start
-
-
 def compile_layers(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -> Image:
     """One program that runs ``layers`` one after the other on ``rows`` rows of activations.
 
@@ -210,9 +198,9 @@ def compile_layers(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -
             raise ValueError(f"weights after {before.weights.shape[1]} outputs must have as many "
                              f"rows, not {layer.weights.shape[0]!r}")
     swapped = _swap_pays(layers, config=config, rows=rows)
-    memory, segments = _Memory(), []
+    memory = Regions()
     program = Program(config=config)
-    place = _Placed(memory=memory, segments=segments, config=config, swapped=swapped)
+    place = _Placed(memory=memory, config=config, swapped=swapped)
     tensors = [place.tensor("x", rows, layers[0].weights.shape[0], "int8")]
     for number, layer in enumerate(layers):
         name = "y" if number == len(layers) - 1 else f"hidden{number}"
@@ -222,12 +210,7 @@ def compile_layers(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -
         problem = _problem(layer, config=config, rows=rows, swapped=swapped)
         _, tiling = choose_tiling(problem)
         emit_product(program, place.product(layer, problem, tiling, *tensors[-2:]), tiling)
-    commands = program.encode()
-    program_address = memory.take(len(commands))
-    segments.append(Segment(address=program_address, data=commands))
-    return Image(fingerprint=config.fingerprint, memory_bytes=memory.end,
-                 program_address=program_address, commands=len(commands) // COMMAND_BYTES,
-                 segments=tuple(segments), inputs=(tensors[0],), outputs=(tensors[-1],))
+    return memory.image(program, (tensors[0],), (tensors[-1],))
 
 
 def _problem(layer: Linear, *, config: CoreConfig, rows: int, swapped: bool) -> Problem:
@@ -265,8 +248,7 @@ def _array_cycles(problem: Problem) -> int:
 @dataclass(kw_only=True)
 class _Placed:
     """Gives tensors, weights and parameters their places in memory."""
-    memory: _Memory
-    segments: list[Segment]
+    memory: Regions
     config: CoreConfig
     swapped: bool
 
@@ -289,12 +271,12 @@ class _Placed:
             rows = np.zeros((n, pitch), np.int8)
             rows[:, :k] = layer.weights.T
             constants: dict[str, Any] = {
-                "a_address": self._segment(rows.tobytes()), "a_pitch": pitch,
+                "a_address": self.memory.keep(rows.tobytes()), "a_pitch": pitch,
                 "weights_address": source.address, "out_pitch": 0}
         else:
             packed = pack_weights(layer.parts, config=self.config, padded_rows=tiling.padded_k)
             constants = {"a_address": source.address, "a_pitch": source.strides[0],
-                         "weights_address": self._segment(packed),
+                         "weights_address": self.memory.keep(packed),
                          "out_pitch": target.strides[0]}
         params = b""
         if problem.params == "rows":
@@ -306,15 +288,10 @@ class _Placed:
                                        for values in layer.channels), config=self.config)
         return Product(
             m=problem.m, n=problem.n, k=k, params=problem.params,
-            params_address=self._segment(params) if params else 0, out_address=target.address,
-            table_address=None if layer.table is None else self._segment(layer.table.tobytes()),
+            params_address=self.memory.keep(params) if params else 0, out_address=target.address,
+            table_address=None if layer.table is None else self.memory.keep(layer.table.tobytes()),
             requantised=layer.multiplier is not None, zero_point=int(layer.zero_point),
             clamp=(int(layer.clamp[0]), int(layer.clamp[1])), **constants)
 
     def _pitch(self, rows: int, row_bytes: int) -> int:
         return aligned(row_bytes, self.config.bus.data_bytes) if rows > 1 else row_bytes
-
-    def _segment(self, data: bytes) -> int:
-        address = self.memory.take(len(data))
-        self.segments.append(Segment(address=address, data=data))
-        return address

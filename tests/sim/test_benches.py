@@ -32,15 +32,15 @@ def test_array(rows, cols):
 
 
 MEMORY = {"act_rows": 64, "act_banks": 2, "wgt_rows": 64, "acc_rows": 16, "par_rows": 16}
-DMA = {
-    "row_equals_word": {"memory": MEMORY, "vector": {"lanes": 4}},
+DMA = {     # without function tables, which are the vector unit's own
+    "row_equals_word": {"memory": MEMORY, "vector": {"lanes": 4, "functions": 0}},
     "row_of_four_words": {"array": {"rows": 16, "cols": 5}, "memory": MEMORY,
                           "bus": {"data_bits": 32, "max_burst": 256, "read_words": 256},
-                          "vector": {"lanes": 1}},
+                          "vector": {"lanes": 1, "functions": 0}},
     "word_of_four_rows": {"array": {"rows": 3, "cols": 5}, "memory": MEMORY,
                           "bus": {"data_bits": 128, "max_burst": 2, "read_words": 4,
                                   "write_bursts": 2},
-                          "vector": {"lanes": 2}, "control": {"load_loops": 2}},
+                          "vector": {"lanes": 2, "functions": 0}, "control": {"load_loops": 2}},
 }
 
 

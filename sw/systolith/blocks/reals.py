@@ -19,8 +19,17 @@ def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Block:
-    """Float64 arrays, checked against each other."""
+    """Float64 arrays, checked against each other; a layer norm comes first.
+
+    Parameters
+    ----------
+    gamma, beta : float array, (width,)
+    epsilon : float
+    """
     SHAPES: ClassVar[dict[str, tuple[str, ...]]] = {}
+    gamma: np.ndarray
+    beta: np.ndarray
+    epsilon: float = 1e-5
 
     def __post_init__(self):
         sizes: dict[str, int] = {}
@@ -35,6 +44,10 @@ class _Block:
                 raise ValueError(f"{field.name} must have shape ({', '.join(names)}), "
                                  f"not {array.shape!r}")
             object.__setattr__(self, field.name, array)
+
+    def norm(self, x: np.ndarray) -> np.ndarray:
+        """The layer norm of rows."""
+        return real_layer_norm(x, self.gamma, self.beta, self.epsilon)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,8 +74,6 @@ class Attention(_Block):
               "key": ("width", "head"), "value": ("width", "head"), "query_bias": ("head",),
               "key_bias": ("head",), "value_bias": ("head",), "output": ("head", "width"),
               "output_bias": ("width",)}
-    gamma: np.ndarray
-    beta: np.ndarray
     query: np.ndarray
     key: np.ndarray
     value: np.ndarray
@@ -71,7 +82,6 @@ class Attention(_Block):
     value_bias: np.ndarray
     output: np.ndarray
     output_bias: np.ndarray
-    epsilon: float = 1e-5
 
     @classmethod
     def random(cls, width: int, head: int, *, seed: int) -> Self:
@@ -85,7 +95,7 @@ class Attention(_Block):
 
     def steps(self, x: np.ndarray, mask: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Every intermediate result of ``x``, (tokens, width), and the last one, ``y``."""
-        norm = real_layer_norm(x, self.gamma, self.beta, self.epsilon)
+        norm = self.norm(x)
         query = norm @ self.query + self.query_bias
         key = norm @ self.key + self.key_bias
         value = norm @ self.value + self.value_bias
@@ -118,13 +128,10 @@ class Perceptron(_Block):
     """
     SHAPES: ClassVar = {"gamma": ("width",), "beta": ("width",), "up": ("width", "hidden"),
               "up_bias": ("hidden",), "down": ("hidden", "width"), "down_bias": ("width",)}
-    gamma: np.ndarray
-    beta: np.ndarray
     up: np.ndarray
     up_bias: np.ndarray
     down: np.ndarray
     down_bias: np.ndarray
-    epsilon: float = 1e-5
 
     @classmethod
     def random(cls, width: int, hidden: int, *, seed: int) -> Self:
@@ -136,7 +143,7 @@ class Perceptron(_Block):
 
     def steps(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Every intermediate result of ``x``, (tokens, width), and the last one, ``y``."""
-        norm = real_layer_norm(x, self.gamma, self.beta, self.epsilon)
+        norm = self.norm(x)
         before = norm @ self.up + self.up_bias
         hidden = FUNCTIONS["gelu"](before)
         output = hidden @ self.down + self.down_bias

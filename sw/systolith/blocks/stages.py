@@ -12,18 +12,18 @@ from ..layers import Linear
 from ..layout import aligned, pack_parameters, pack_row_parameters, pack_weights
 from ..product import Product, Residual
 from ..program import Program
+from ..regions import Regions
 from ..results import TABLE_ENTRIES
 from ..schedule import emit_product
 from ..search import choose_tiling
 from ..tiling import MAX_DEPTH, Problem
 from ..vector import Constants, Operation, Passes, Rows
-from ..vector.compile import Memory
+from ..vector.compile import DONE, FREE, READY, ROOM
 from ..vector.operations import ELEMENTS
 from ..vector.transfers import Buffer, Region, move, pitch_of
 
 __all__ = ["Addend", "Ready", "Stages"]
 
-READY, FREE, ROOM, DONE = "vector_ready", "vector_free", "vector_room", "vector_done"
 STORED = "vector_stored"
 CHUNKS = 4              # that rows are cut into, at least
 
@@ -59,7 +59,7 @@ class Stages:
 
     Members
     -------
-    memory : Memory
+    memory : Regions
     program : Program
     half : CoreConfig
         Half of the activation and parameter memories, for stages that share them.
@@ -68,7 +68,7 @@ class Stages:
     """
     def __init__(self, config: CoreConfig):
         self.config = config
-        self.memory = Memory()
+        self.memory = Regions()
         self.program = Program(config=config)
         self.par_used = 0
         memory = config.memory

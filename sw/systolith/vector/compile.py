@@ -8,9 +8,9 @@ import numpy as np
 from systolith_hw.config import CoreConfig
 
 from ..device import Device
-from ..image import DTYPES, Image, Segment, Tensor
-from ..layout import aligned
+from ..image import DTYPES, Image
 from ..program import Program
+from ..regions import Regions
 from .commands import TOKENS
 from .constants import Constants
 from .operations import ELEMENTS, Operation, Quantity
@@ -18,48 +18,12 @@ from .passes import Passes
 from .transfers import Buffer, Chunk, Region, issue, move, pitch_of
 from .values import Rows
 
-__all__ = ["Memory", "compile_resident", "compile_vector", "run_real"]
+__all__ = ["compile_resident", "compile_vector", "run_real"]
 
-REGION_BYTES = 64       # every region of memory starts at a multiple
 READY, FREE, ROOM, DONE = "vector_ready", "vector_free", "vector_room", "vector_done"
 CHUNK_GROUPS = 1024     # of a chunk, where there is room: many times the latencies
 CHUNKS = 4              # at least, where they are not shorter than CHUNK_GROUPS
 LONG = 1 << 12          # numbers of a row of what may be cut anywhere
-
-
-class Memory:
-    """Regions of system memory, and what must be in them."""
-    def __init__(self):
-        self.end = 0
-        self.segments: list[Segment] = []
-
-    def take(self, count: int) -> int:
-        """First byte of a new region."""
-        start = self.end
-        self.end = aligned(start + count, REGION_BYTES)
-        return start
-
-    def keep(self, data: bytes) -> int:
-        """First byte of a new region that holds ``data``."""
-        address = self.take(len(data))
-        if data:
-            self.segments.append(Segment(address=address, data=data))
-        return address
-
-    def tensor(self, name: str, shape: Sequence[int], dtype: str) -> Tensor:
-        """A dense array."""
-        item = DTYPES[dtype].itemsize
-        strides = [item * prod(shape[axis + 1:]) for axis in range(len(shape))]
-        return Tensor(name=name, address=self.take(item * prod(shape)), shape=tuple(shape),
-                      dtype=dtype, strides=tuple(strides))
-
-    def image(self, program: Program, inputs: Sequence[Tensor],
-              outputs: Sequence[Tensor]) -> Image:
-        """The image of a complete program."""
-        address = self.keep(program.encode())
-        return Image(fingerprint=program.config.fingerprint, memory_bytes=self.end,
-                     program_address=address, commands=len(program.records),
-                     segments=tuple(self.segments), inputs=tuple(inputs), outputs=tuple(outputs))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,7 +101,7 @@ class _Compiler:
                  shape: tuple[int, ...], config: CoreConfig, *, resident: bool = False):
         self.operation, self.config, self.shape = operation, config, shape
         self.resident = resident
-        self.memory, self.program = Memory(), Program(config=config)
+        self.memory, self.program = Regions(), Program(config=config)
         self.constants = Constants(config)
         self.inputs = [self.memory.tensor(f"x{number}", given, quantity.dtype)
                        for number, (given, quantity) in enumerate(

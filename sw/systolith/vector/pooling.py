@@ -12,7 +12,8 @@ from systolith_hw.isa import Operand, Reduction, ResultType, Scale
 from ..image import DTYPES, Image, Tensor
 from ..program import Program, Slot
 from ..quantise import quantise_multiplier
-from .compile import DONE, FREE, READY, ROOM, Memory
+from ..regions import Regions
+from .compile import DONE, FREE, READY, ROOM
 from .constants import Constants
 from .elements import FINE, RANGES, clamp_rows
 from .operations import ELEMENTS
@@ -157,7 +158,7 @@ def fits_at_once(pooling: Pooling, shape: Sequence[int], *, config: CoreConfig) 
 class _Compiler:
     def __init__(self, pooling: Pooling, shape: tuple[int, ...], config: CoreConfig):
         self.pooling, self.shape, self.config = pooling, shape, config
-        self.memory, self.program = Memory(), Program(config=config)
+        self.memory, self.program = Regions(), Program(config=config)
         self.constants = Constants(config)
         batch, height, width, channels = shape
         self.source = self.memory.tensor("x0", shape, pooling.dtype)
