@@ -1,6 +1,7 @@
 """Area of an emitted core, by block, and its clock, from Yosys and nextpnr.
 
-``python -m systolith_boards.synthesis --preset tiny --family ice40`` prints a table.
+``python -m systolith_boards.synthesis --preset tiny --family ice40`` prints a table; ``--block
+vector`` looks at one engine alone.
 """
 
 import json
@@ -18,9 +19,14 @@ from rich.console import Console
 from rich.table import Table
 from systolith_hw.config import PRESETS, CoreConfig
 from systolith_hw.core import Core
+from systolith_hw.dispatch import Dispatcher
 from systolith_hw.emit import emit_verilog
+from systolith_hw.execute import ExecuteEngine
+from systolith_hw.load import LoadEngine
+from systolith_hw.store import StoreEngine
+from systolith_hw.vector import VectorEngine
 
-__all__ = ["FAMILIES", "Family", "area_by_block", "cells", "clock", "summary"]
+__all__ = ["BLOCKS", "FAMILIES", "Family", "area_by_block", "cells", "clock", "summary"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,9 @@ FAMILIES = {
                 "FF": ("FDRE", "FDSE", "FDCE", "FDPE"), "DSP": ("DSP48E1",),
                 "RAM": ("RAMB18E1", "RAMB36E1")}),
 }
+
+BLOCKS = {"core": Core, "dispatcher": Dispatcher, "load": LoadEngine, "execute": ExecuteEngine,
+          "vector": VectorEngine, "store": StoreEngine}
 
 
 def _run(tool: str, arguments: list[str], directory: Path) -> str:
@@ -159,19 +168,22 @@ def clock(directory: Path, *, top: str, family: str, seed: int, frequency: float
 @click.option("--preset", type=click.Choice(list(PRESETS)), required=True)
 @click.option("--set", "assignments", multiple=True, metavar="SECTION.FIELD=VALUE")
 @click.option("--family", type=click.Choice(list(FAMILIES)), required=True)
+@click.option("--block", type=click.Choice(list(BLOCKS)), default="core", show_default=True,
+              help="What to synthesise.")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Place and route with this seed.")
 @click.option("--frequency", default=100.0, show_default=True, help="Target in MHz.")
-def main(preset: str, assignments: tuple[str, ...], family: str, seeds: tuple[int, ...],
-         frequency: float) -> None:
-    """Synthesise a whole core and print its area by block."""
+def main(preset: str, assignments: tuple[str, ...], family: str, block: str,
+         seeds: tuple[int, ...], frequency: float) -> None:
+    """Synthesise a whole core, or a block of it, and print its area by part."""
     config = CoreConfig.preset(preset).overridden(list(assignments))
-    verilog = emit_verilog(Core(config=config), name=config.name)
+    top = config.name if block == "core" else block
+    verilog = emit_verilog(BLOCKS[block](config=config), name=top)
     console = Console()
     with tempfile.TemporaryDirectory() as scratch, console.status("synthesising by block"):
-        blocks = area_by_block(cells(verilog, top=config.name, family=family, flatten=False),
-                               top=config.name)
-        whole = cells(verilog, top=config.name, family=family, directory=Path(scratch))
-        table = Table(title=f"{preset}, {FAMILIES[family].synth}")
+        blocks = area_by_block(cells(verilog, top=top, family=family, flatten=False),
+                               top=top)
+        whole = cells(verilog, top=top, family=family, directory=Path(scratch))
+        table = Table(title=f"{preset} {block}, {FAMILIES[family].synth}")
         table.add_column("block")
         for group in FAMILIES[family].groups:
             table.add_column(group, justify="right")
@@ -179,12 +191,12 @@ def main(preset: str, assignments: tuple[str, ...], family: str, seeds: tuple[in
         for name, row in sorted(rows, key=lambda item: -item[1]["LUT"]):
             table.add_row(name, *map(str, row.values()))
         table.add_section()
-        table.add_row("whole, flattened", *map(str, summary(whole[config.name], family).values()))
+        table.add_row("whole, flattened", *map(str, summary(whole[top], family).values()))
     console.print(table)
     for seed in seeds:
         with tempfile.TemporaryDirectory() as scratch, console.status("placing and routing"):
-            cells(verilog, top=config.name, family=family, directory=Path(scratch))
-            mhz = clock(Path(scratch), top=config.name, family=family, seed=seed,
+            cells(verilog, top=top, family=family, directory=Path(scratch))
+            mhz = clock(Path(scratch), top=top, family=family, seed=seed,
                         frequency=frequency)
         console.print(f"seed {seed}: {mhz:.1f} MHz")
 

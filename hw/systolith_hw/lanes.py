@@ -196,8 +196,10 @@ class VectorLanes(wiring.Component):
         tail = self._setting("tail", at)
         all_taken = fold | (tail == 0) | ~pipe.at("tail", at)
         results = []
-        m.submodules.tree = tree = LaneTree(lanes=unit.lanes, largest=True)
-        self.tree = tree
+        if unit.rows:
+            m.submodules.tree = self.tree = LaneTree(lanes=unit.lanes, largest=True)
+            m.d.comb += self.tree.maximum.eq(
+                self._setting("reduce", at + 1) == Reduction.MAXIMUM)
         for lane in range(unit.lanes):
             folder = Folder(largest=True)
             place(m, self.platform, f"folder{lane}", folder)
@@ -208,14 +210,14 @@ class VectorLanes(wiring.Component):
                 folder.maximum.eq(reduce == Reduction.MAXIMUM),
                 folder.number.eq(numbers[lane]),
                 folder.group.eq(pipe.at("position", at)),
-                getattr(tree, f"lane{lane}").eq(folder.folded),
             ]
+            if unit.rows:
+                m.d.comb += getattr(self.tree, f"lane{lane}").eq(folder.folded)
             straight = self._register(f"straight{lane}", signed(32), numbers[lane])
             number = Signal(signed(32), name=f"number{lane}")
             m.d.comb += number.eq(Mux(self._setting("fold", at + 1), folder.folded.number,
                                       straight))
             results.append(number)
-        m.d.comb += tree.maximum.eq(self._setting("reduce", at + 1) == Reduction.MAXIMUM)
         return results
 
     def _scale(self, numbers, factors):
