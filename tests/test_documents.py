@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from systolith.cli import main
 from systolith.cli.bench import bench
 from systolith.cli.manual import manual
+from systolith_hw.array import Array
 from systolith_hw.axi import read_ports, write_ports
 from systolith_hw.config import BusConfig, CoreConfig
 from systolith_hw.control import slave_ports
@@ -176,7 +177,8 @@ SAMPLES = {
 }
 SPECIAL = {("AxiReader", "config"): CoreConfig.preset("demo").bus,
            ("AxiWriter", "config"): CoreConfig.preset("demo").bus,
-           ("BurstSplitter", "config"): CoreConfig.preset("demo").bus}
+           ("BurstSplitter", "config"): CoreConfig.preset("demo").bus,
+           ("Pairs", "nibbles"): Array(rows=4, cols=8, weight_bits=5)}
 
 
 def sample(component):

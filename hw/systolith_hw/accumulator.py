@@ -35,7 +35,7 @@ class Accumulator(wiring.Component):
     rows : int
         Rows, over all banks; a power of two, 16 to 32768.
     cols : int
-        C, the numbers in a row. 1 to 64.
+        The numbers in a row: C, or 2C. 1 to 128.
     banks : int
         1 or 2, by the top address bit.
     sum_bits : int
@@ -70,7 +70,7 @@ class Accumulator(wiring.Component):
 
     def __init__(self, *, rows: int, cols: int, banks: int, sum_bits: int, revisit: int):
         check_power_of_two("rows", rows, 16, 1 << 15)
-        check_int("cols", cols, 1, 64)
+        check_int("cols", cols, 1, 128)
         check_power_of_two("banks", banks, 1, 2)
         check_int("sum_bits", sum_bits, 1, 32)
         check_int("revisit", revisit, 1, 64)

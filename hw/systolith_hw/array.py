@@ -1,4 +1,4 @@
-"""The multiply array: rows in, rows out, a stated latency."""
+"""The systolic array, for synthesisers that find their multipliers themselves."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
@@ -8,10 +8,12 @@ from amaranth.lib.wiring import In, Out
 from .cells import check, place
 from .checks import check_int
 from .element import ProcessingElement, sum_bits
-from .multiply import strategy_named
+from .multiply import Multiplier
 from .skew import Skew
 
 __all__ = ["Array", "Column"]
+
+ELEMENT_LATENCY = Multiplier.LATENCY + 1
 
 
 class Column(wiring.Component):
@@ -24,8 +26,8 @@ class Column(wiring.Component):
     ----------
     rows : int
         R, the elements.
-    strategy : str
-        How they multiply, see :mod:`.multiply`.
+    weight_bits : int
+        Bits of a weight; 2 are a ternary one.
 
     Members
     -------
@@ -33,33 +35,34 @@ class Column(wiring.Component):
         Operand of each row, already slanted.
     swaps : ``In(rows)``
         Which rows make the shadow weight the active one.
-    weight : ``In(signed(8))``
+    weight : ``In(signed(weight_bits))``
         Weight for the top shadow register.
     shifts : ``In(rows)``
         Which rows take the shadow weight from above.
-    sum : ``Out(signed(sum_bits(rows)))``
+    sum : ``Out(signed(sum_bits(rows, weight_bits)))``
         The dot product.
     """
-    def __init__(self, *, rows: int, strategy: str = "generic"):
+    def __init__(self, *, rows: int, weight_bits: int = 8):
         check_int("rows", rows, 1, 64)
         self.rows = rows
-        self.strategy = strategy
-        self.latency = (rows - 1) + strategy_named(strategy).latency + 1
+        self.weight_bits = weight_bits
+        self.latency = (rows - 1) + ELEMENT_LATENCY
         super().__init__({
             "activations": In(ArrayLayout(signed(8), rows)),
             "swaps": In(rows),
-            "weight": In(signed(8)),
+            "weight": In(signed(weight_bits)),
             "shifts": In(rows),
-            "sum": Out(signed(sum_bits(rows))),
+            "sum": Out(signed(sum_bits(rows, weight_bits))),
         })
 
     def elaborate(self, platform):
         m = Module()
-        weight, total = self.weight, Const(0, signed(sum_bits(0)))
+        weight, total = self.weight, Const(0, signed(sum_bits(0, self.weight_bits)))
         alike = {}  # the first row with sums as wide, so that all such rows are one module
         for r in range(self.rows):
-            row = alike.setdefault((sum_bits(r), sum_bits(r + 1)), r)
-            element = ProcessingElement(row=row, strategy=self.strategy)
+            widths = sum_bits(r, self.weight_bits), sum_bits(r + 1, self.weight_bits)
+            row = alike.setdefault(widths, r)
+            element = ProcessingElement(row=row, weight_bits=self.weight_bits)
             place(m, platform, f"element_{r}", element)
             m.d.comb += [
                 element.activation.eq(self.activations[r]),
@@ -97,11 +100,11 @@ class Array(wiring.Component):
     rows : int
         R, the K direction: activations in a row. 1 to 64.
     cols : int
-        C, the N direction: sums in a row. 1 to 64.
-    strategy : str
-        How elements multiply, see :mod:`.multiply`.
+        C, the N direction: sums in a row. 1 to 128.
+    weight_bits : int
+        Bits of a weight; 2 are a ternary one.
     fanout : int
-        Columns in a group. 1 to 64.
+        Columns in a group. 1 to 128.
 
     Members
     -------
@@ -112,7 +115,7 @@ class Array(wiring.Component):
     swap : ``In(1)``
         ``row`` is the first of a tile: it and those after it meet the weights that came last.
         Ignored without ``row_valid``.
-    weights : ``In(ArrayLayout(signed(8), cols))``
+    weights : ``In(ArrayLayout(signed(weight_bits), cols))``
         Weights of one array row, row ``rows - 1`` of a tile first.
     weights_valid : ``In(1)``
         ``weights`` are some.
@@ -121,20 +124,20 @@ class Array(wiring.Component):
     sums_valid : ``Out(1)``
         ``row_valid`` of ``latency`` cycles before.
     """
-    def __init__(self, *, rows: int, cols: int, strategy: str = "generic", fanout: int = 4):
+    def __init__(self, *, rows: int, cols: int, weight_bits: int = 8, fanout: int = 4):
         check_int("rows", rows, 1, 64)
-        check_int("cols", cols, 1, 64)
-        check_int("fanout", fanout, 1, 64)
+        check_int("cols", cols, 1, 128)
+        check_int("fanout", fanout, 1, 128)
         self.rows = rows
         self.cols = cols
-        self.strategy = strategy
+        self.weight_bits = weight_bits
         self.fanout = fanout
-        self.latency = (rows - 1) + (self.groups - 1) + strategy_named(strategy).latency + 1
+        self.latency = (rows - 1) + (self.groups - 1) + ELEMENT_LATENCY
         super().__init__({
             "row": In(ArrayLayout(signed(8), rows)),
             "row_valid": In(1),
             "swap": In(1),
-            "weights": In(ArrayLayout(signed(8), cols)),
+            "weights": In(ArrayLayout(signed(weight_bits), cols)),
             "weights_valid": In(1),
             "sums": Out(ArrayLayout(signed(self.sum_bits), cols)),
             "sums_valid": Out(1),
@@ -148,13 +151,14 @@ class Array(wiring.Component):
     @property
     def sum_bits(self) -> int:
         """Bits of a sum."""
-        return sum_bits(self.rows)
+        return sum_bits(self.rows, self.weight_bits)
 
     def elaborate(self, platform):
         m = Module()
         groups = [c // self.fanout for c in range(self.cols)]
         m.submodules.skew = skew = Skew(shape=signed(8), delays=range(self.rows))
-        m.submodules.weight_skew = weight_skew = Skew(shape=signed(8), delays=groups)
+        m.submodules.weight_skew = weight_skew = Skew(
+            shape=signed(self.weight_bits), delays=groups)
         m.submodules.deskew = deskew = Skew(shape=signed(self.sum_bits),
                                             delays=[self.groups - 1 - g for g in groups])
         m.d.comb += [
@@ -179,7 +183,7 @@ class Array(wiring.Component):
         shifts = reach & self.weights_valid.replicate(self.rows)
         for g in range(self.groups):
             for c in range(g * self.fanout, min((g + 1) * self.fanout, self.cols)):
-                column = Column(rows=self.rows, strategy=self.strategy)
+                column = Column(rows=self.rows, weight_bits=self.weight_bits)
                 place(m, platform, f"column_{c}", column)
                 m.d.comb += [
                     column.activations.eq(acts),

@@ -17,7 +17,7 @@ from amaranth.hdl import (
 from amaranth.hdl._ir import PortDirection  # verilog.convert's own; it has no public name
 from amaranth.lib import wiring
 
-__all__ = ["EmitPlatform", "RamModule", "check", "flat_ports", "place"]
+__all__ = ["EmitPlatform", "RamModule", "check", "flat_ports", "place", "unused"]
 
 
 def flat_ports(component: wiring.Component) -> dict[str, tuple[Value, bool]]:
@@ -199,7 +199,11 @@ def place(m: Module, platform: Any, name: str, component: wiring.Component) -> N
         if re.search(rf"^  wire width 1 input \d+ +\\{port}$", header, re.M):
             connections[f"i_{port}"] = signal
     m.submodules[name] = Instance(module, **connections)
-    # Only the first of its kind is ever elaborated; Amaranth warns about the others otherwise.
+    unused(component)   # only the first of its kind is ever elaborated
+
+
+def unused(component: wiring.Component) -> None:
+    """Say that ``component`` may never be elaborated; Amaranth warns otherwise."""
     vars(component)["_MustUse__used"] = True
 
 

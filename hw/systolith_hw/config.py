@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-from .checks import check_bool, check_choice, check_int, check_power_of_two
+from .formats import BITS
+from .parts import ArrayConfig, BusConfig, ControlConfig, MemoryConfig, VectorConfig
 
 __all__ = [
     "COMMAND_VERSION", "PRESETS", "ArrayConfig", "BusConfig", "ControlConfig", "CoreConfig",
@@ -16,210 +17,11 @@ __all__ = [
 ]
 
 COMMAND_VERSION = 2
-STRATEGIES = ("generic",)
-WEIGHT_FORMATS = ("int8",)
 
 
 def _power_of_two_from(value: int) -> int:
     """Smallest power of two that is at least ``value``."""
     return 1 << (value - 1).bit_length()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArrayConfig:
-    """Shape of the weight-stationary multiply array.
-
-    Parameters
-    ----------
-    rows : int
-        R, the K direction: operands multiplied per activation row. 1 to 64.
-    cols : int
-        C, the N direction: dot products computed side by side. 1 to 64.
-    strategy : str
-        How one element multiplies: ``generic`` (inferred by the synthesiser).
-    weights : tuple of str
-        Weight formats the core takes: ``int8``.
-    fanout : int
-        Columns that share one activation register. More of them save skew and deskew registers;
-        fewer shorten the wires. 1 to 64.
-    """
-    rows: int = 8
-    cols: int = 8
-    strategy: str = "generic"
-    weights: tuple[str, ...] = ("int8",)
-    fanout: int = 4
-
-    def __post_init__(self):
-        check_int("array.rows", self.rows, 1, 64)
-        check_int("array.cols", self.cols, 1, 64)
-        check_int("array.fanout", self.fanout, 1, 64)
-        check_choice("array.strategy", self.strategy, STRATEGIES)
-        object.__setattr__(self, "weights", tuple(self.weights))
-        for weight_format in self.weights:
-            check_choice("array.weights", weight_format, WEIGHT_FORMATS)
-        if "int8" not in self.weights:
-            raise ValueError(f"array.weights must contain int8, not {self.weights!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryConfig:
-    """Scratchpads and accumulator. Every depth is a power of two.
-
-    Parameters
-    ----------
-    act_rows : int
-        Rows of the activation scratchpad (``CoreConfig.act_row_bytes`` bytes each).
-    act_banks : int
-        Banks by the top address bits; engines in different banks never meet.
-    wgt_rows : int
-        Rows of the weight scratchpad (C bytes each).
-    acc_rows : int
-        Rows of the accumulator (C int32 each), over all banks.
-    acc_banks : int
-        1 or 2, by the top address bit.
-    par_rows : int
-        Rows of the parameter memory (``lanes`` output channels each).
-    """
-    act_rows: int = 1024
-    act_banks: int = 4
-    wgt_rows: int = 1024
-    acc_rows: int = 512
-    acc_banks: int = 2
-    par_rows: int = 256
-
-    def __post_init__(self):
-        check_power_of_two("memory.act_rows", self.act_rows, 16, 1 << 16)
-        check_power_of_two("memory.act_banks", self.act_banks, 1, 8)
-        check_power_of_two("memory.wgt_rows", self.wgt_rows, 16, 1 << 15)
-        check_power_of_two("memory.acc_rows", self.acc_rows, 16, 1 << 15)
-        check_power_of_two("memory.acc_banks", self.acc_banks, 1, 2)
-        check_power_of_two("memory.par_rows", self.par_rows, 4, 1 << 15)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BusConfig:
-    """The bus master that reads and writes system memory.
-
-    Parameters
-    ----------
-    kind : str
-        ``axi4``.
-    data_bits : int
-        Width of the data channels: 32 to 512, a power of two.
-    addr_bits : int
-        Width of the bus address: 16 to 64.
-    max_burst : int
-        Longest burst, in bus words: 1 to 256. Bursts never cross a 4 KB boundary.
-    read_words : int
-        Bus words of read data that may be under way; space for each is reserved before it is
-        asked for. Hides a latency of about this many cycles.
-    write_bursts : int
-        Write bursts that may wait for their response.
-    """
-    kind: str = "axi4"
-    data_bits: int = 64
-    addr_bits: int = 32
-    max_burst: int = 16
-    read_words: int = 128
-    write_bursts: int = 64
-
-    def __post_init__(self):
-        check_choice("bus.kind", self.kind, ("axi4",))
-        check_power_of_two("bus.data_bits", self.data_bits, 32, 512)
-        check_int("bus.addr_bits", self.addr_bits, 16, 64)
-        check_power_of_two("bus.max_burst", self.max_burst, 1, 256)
-        check_power_of_two("bus.read_words", self.read_words, 2, 1024)
-        check_power_of_two("bus.write_bursts", self.write_bursts, 1, 256)
-        if self.read_words < self.max_burst:
-            raise ValueError(f"bus.read_words must be at least bus.max_burst={self.max_burst}, "
-                             f"not {self.read_words!r}")
-
-    @property
-    def data_bytes(self) -> int:
-        return self.data_bits // 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class VectorConfig:
-    """The vector unit; what is left out costs nothing.
-
-    Parameters
-    ----------
-    lanes : int
-        Elements per cycle, a power of two.
-    elementwise : bool
-        Operands from the activation scratchpad, and folds over loops.
-    multiply : bool
-        Another multiplier in each lane: products, squares, piecewise linear functions.
-    functions : int
-        Entries of each lane's function table: 0, 256 or 512.
-    rows : int
-        Records of the row file that reductions write: 0, or a power of two from 16 to 256.
-    """
-    lanes: int = 4
-    elementwise: bool = True
-    multiply: bool = True
-    functions: int = 512
-    rows: int = 256
-
-    def __post_init__(self):
-        check_power_of_two("vector.lanes", self.lanes, 1, 64)
-        check_bool("vector.elementwise", self.elementwise)
-        check_bool("vector.multiply", self.multiply)
-        if self.functions:
-            check_power_of_two("vector.functions", self.functions, 256, 512)
-        if self.rows:
-            check_power_of_two("vector.rows", self.rows, 16, 256)
-
-    @property
-    def combines(self) -> bool:
-        """Whether there are operations other than additions to the accumulator."""
-        return self.elementwise or self.rows > 0
-
-    @property
-    def linear(self) -> bool:
-        """Whether functions may be piecewise linear."""
-        return self.multiply and self.functions > 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ControlConfig:
-    """Command queues, semaphores, loops and counters.
-
-    Parameters
-    ----------
-    queue_depth : int
-        Commands each engine can hold beside the one it runs, a power of two.
-    prefetch : int
-        Commands fetched ahead of dispatch, a power of two.
-    semaphores : int
-        Counting semaphores, 4 bits each, a power of two up to 32.
-    params : int
-        Parameter registers, a power of two up to 16; register 0 always reads 0.
-    execute_loops, load_loops, vector_loops : int
-        Nested loops each engine's addresses can walk (stores walk ``load_loops``). Loops beyond
-        these must have a count of 1. The outermost execute loop walks column tiles.
-    counters : bool
-        Busy and stall counters for every engine, beside cycles, rows and bus words.
-    """
-    queue_depth: int = 4
-    prefetch: int = 4
-    semaphores: int = 32
-    params: int = 16
-    execute_loops: int = 6
-    load_loops: int = 3
-    vector_loops: int = 4
-    counters: bool = True
-
-    def __post_init__(self):
-        check_power_of_two("control.queue_depth", self.queue_depth, 1, 16)
-        check_power_of_two("control.prefetch", self.prefetch, 1, 16)
-        check_power_of_two("control.semaphores", self.semaphores, 4, 32)
-        check_power_of_two("control.params", self.params, 2, 16)
-        check_int("control.execute_loops", self.execute_loops, 4, 6)
-        check_int("control.load_loops", self.load_loops, 1, 3)
-        check_int("control.vector_loops", self.vector_loops, 3, 4)
-        check_bool("control.counters", self.counters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +58,9 @@ class CoreConfig:
         if self.vector.lanes > _power_of_two_from(self.array.cols):
             raise ValueError(f"vector.lanes must be at most {_power_of_two_from(self.array.cols)} "
                              f"for array.cols={self.array.cols}, not {self.vector.lanes!r}")
+        if self.array.most_digits > 1 and self.control.execute_loops < 5:
+            raise ValueError(f"control.execute_loops must be at least 5 for weights wider than "
+                             f"array.cell={self.array.cell!r}, not {self.control.execute_loops!r}")
         if self.memory.act_rows // self.memory.act_banks < 4:
             raise ValueError(f"memory.act_banks must leave at least 4 rows in each bank, "
                              f"not {self.memory.act_banks!r}")
@@ -277,8 +82,20 @@ class CoreConfig:
 
     @property
     def wgt_row_bytes(self) -> int:
-        """Bytes of a weight row: C."""
-        return self.array.cols
+        """Bytes of a weight row: C columns of the widest format, up to whole bytes."""
+        return -(-max(self.weight_bits(name) for name in self.array.weights) // 8)
+
+    def weight_bits(self, weights: str) -> int:
+        """Bits of one array row of weights of this format."""
+        return self.array.columns(weights) * BITS[weights]
+
+    def weight_parts(self, weights: str) -> int:
+        """Array rows of weights of this format in a row of the weight scratchpad, a power of two.
+
+        Each follows the one before without a gap, the first in the low bits; what does not fill
+        the row stays unused.
+        """
+        return 1 << (8 * self.wgt_row_bytes // self.weight_bits(weights)).bit_length() - 1
 
     @property
     def wgt_row_pitch(self) -> int:
@@ -303,12 +120,16 @@ class CoreConfig:
     @property
     def acc_group_pitch(self) -> int:
         """Lane groups from one accumulator row to the next, a power of two."""
-        return _power_of_two_from(self.groups_per_row)
+        return _power_of_two_from(-(-self.array.sum_cols // self.vector.lanes))
 
     @property
     def groups_per_row(self) -> int:
-        """Lane groups that hold the C columns of an accumulator row."""
+        """Lane groups that hold C columns of an accumulator row."""
         return -(-self.array.cols // self.vector.lanes)
+
+    def groups_of(self, weights: str) -> int:
+        """Lane groups that hold the sums of a tile of weights of this format."""
+        return -(-self.array.columns(weights) // self.vector.lanes)
 
     @property
     def acc_groups(self) -> int:
@@ -322,8 +143,13 @@ class CoreConfig:
 
     @property
     def macs_per_cycle(self) -> int:
-        """Peak multiply-accumulates per cycle."""
+        """Peak multiply-accumulates per cycle, with the weights that elements multiply by at
+        once; pairs are twice as many."""
         return self.array.rows * self.array.cols
+
+    def peak(self, weights: str) -> float:
+        """Peak multiply-accumulates per cycle with weights of this format."""
+        return (self.array.rows * self.array.columns(weights) / self.array.digits(weights))
 
     @property
     def fingerprint(self) -> int:
@@ -334,7 +160,8 @@ class CoreConfig:
         """
         meaning = {
             "version": COMMAND_VERSION,
-            "array": [self.array.rows, self.array.cols, sorted(self.array.weights)],
+            "array": [self.array.rows, self.array.cols, sorted(self.array.weights),
+                      self.array.cell, self.array.pairs],
             "memory": [self.memory.act_rows, self.memory.wgt_rows, self.memory.acc_rows,
                        self.memory.par_rows],
             "vector": [self.vector.lanes, self.vector.elementwise, self.vector.multiply,

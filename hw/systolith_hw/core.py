@@ -99,8 +99,8 @@ class Core(wiring.Component):
         if config.vector.functions:
             wiring.connect(m, load.fun, vector.fun)
         acc = add("acc", Accumulator(
-            rows=config.memory.acc_rows, cols=config.array.cols, banks=config.memory.acc_banks,
-            sum_bits=execute.array.sum_bits, revisit=config.array.rows))
+            rows=config.memory.acc_rows, cols=config.array.sum_cols, banks=config.memory.acc_banks,
+            sum_bits=execute.sum_bits, revisit=config.array.rows))
         m.d.comb += [
             acc.valid.eq(execute.acc_valid),
             acc.addr.eq(execute.acc_row),

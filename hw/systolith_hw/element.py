@@ -6,17 +6,20 @@ from amaranth.lib.wiring import In, Out
 
 from .cells import place
 from .checks import check_int
-from .multiply import strategy_named
+from .multiply import Multiplier
 
 __all__ = ["ProcessingElement", "sum_bits"]
 
 
-def sum_bits(products: int) -> int:
-    """Bits of a sum of so many int8 products, which reaches ``products * (-128 * -128)``.
+def sum_bits(products: int, weight_bits: int = 8) -> int:
+    """Bits of a sum of so many products of an int8 and a weight, which reaches
+    ``products * (-128 * -128)`` where weights have 8 bits.
 
-    The most negative sum, ``products * (-128 * 127)``, is nearer to zero.
+    The most negative sum, ``products * (-128 * 127)``, is nearer to zero. Weights of 2 bits are
+    ternary.
     """
-    return (products * 128 * 128).bit_length() + 1
+    largest = 1 if weight_bits == 2 else 1 << (weight_bits - 1)
+    return (products * 128 * largest).bit_length() + 1
 
 
 class ProcessingElement(wiring.Component):
@@ -33,8 +36,8 @@ class ProcessingElement(wiring.Component):
     ----------
     row : int
         Place in the column, 0 at the top: the width of the sums follows from it.
-    strategy : str
-        How to multiply, see :mod:`.multiply`.
+    weight_bits : int
+        Bits of a weight; 2 are a ternary one.
 
     Members
     -------
@@ -42,37 +45,38 @@ class ProcessingElement(wiring.Component):
         Operand, one each cycle.
     swap : ``In(1)``
         Make the shadow weight the active one, from this cycle's activation on.
-    weight : ``In(signed(8))``
+    weight : ``In(signed(weight_bits))``
         Shadow weight of the element above, or the column's input.
     shift : ``In(1)``
         Take ``weight`` into the shadow register.
-    weight_below : ``Out(signed(8))``
+    weight_below : ``Out(signed(weight_bits))``
         The shadow weight.
-    sum_above : ``In(signed(sum_bits(row)))``
+    sum_above : ``In(signed(sum_bits(row, weight_bits)))``
         Sum of the elements above; 0 at the top.
-    sum : ``Out(signed(sum_bits(row + 1)))``
+    sum : ``Out(signed(sum_bits(row + 1, weight_bits)))``
         Sum down to this element.
     """
-    def __init__(self, *, row: int, strategy: str = "generic"):
+    def __init__(self, *, row: int, weight_bits: int = 8):
         check_int("row", row, 0, 63)
+        check_int("weight_bits", weight_bits, 2, 8)
         self.row = row
-        self.strategy = strategy
-        self.latency = strategy_named(strategy).latency + 1
+        self.weight_bits = weight_bits
+        self.latency = Multiplier.LATENCY + 1
         super().__init__({
             "activation": In(signed(8)),
             "swap": In(1),
-            "weight": In(signed(8)),
+            "weight": In(signed(weight_bits)),
             "shift": In(1),
-            "weight_below": Out(signed(8)),
-            "sum_above": In(signed(sum_bits(row))),
-            "sum": Out(signed(sum_bits(row + 1))),
+            "weight_below": Out(signed(weight_bits)),
+            "sum_above": In(signed(sum_bits(row, weight_bits))),
+            "sum": Out(signed(sum_bits(row + 1, weight_bits))),
         })
 
     def elaborate(self, platform):
         m = Module()
-        multiplier = strategy_named(self.strategy).multiplier()
+        multiplier = Multiplier(weight_bits=self.weight_bits)
         place(m, platform, "multiplier", multiplier)
-        shadow  = Signal(signed(8), reset_less=True)
+        shadow  = Signal(signed(self.weight_bits), reset_less=True)
         partial = Signal(self.sum.shape(), reset_less=True)
         m.d.comb += [
             multiplier.activation.eq(self.activation),

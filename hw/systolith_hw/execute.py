@@ -1,161 +1,27 @@
 """The execute engine: weights one tile ahead, activation rows behind them, sums into rows."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
 from .accumulator import Accumulator
-from .array import Array
+from .arrays import array_of
+from .choose import choose
 from .config import CoreConfig
 from .fifo import Fork, ShortQueue
-from .isa import COMMANDS, ErrorCode, Opcode
+from .formats import DIGIT_BITS
+from .isa import COMMANDS, ErrorCode, Opcode, WeightFormat
 from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports, error_layout
 from .scratchpad import ReadPort, Scratchpad
 from .semaphore import Raiser, at_level
 from .transfer import ring_row
+from .unpack import by_format
 from .walk import CommandWalker
+from .weights import ROW_BITS, WeightSequencer, unpack_latency
 
-__all__ = ["ActivationSequencer", "ExecuteEngine", "WeightSequencer"]
-
-ROW_BITS = 16
-
-
-class WeightSequencer(wiring.Component):
-    """Reads the weight tiles of a command, one row per cycle, as early as the array allows.
-
-    A tile's rows go last row first; rows beyond the valid ones are zeros. The tile after the one
-    in the shadow registers begins in the very cycle of the swap, also where it is another
-    command's.
-
-    Timing: the first row is read two cycles after the command came; ``weights`` follow their read
-    by ``Scratchpad.READ_LATENCY``.
-
-    Members
-    -------
-    command : ``In(stream of commands)``
-        Accepted when its first tile is next.
-    halt : ``In(1)``
-        Stop.
-    swap : ``In(1)``
-        A tile's first activation row is issued.
-    loaded : ``Out(1)``
-        All weights of the next tile have been issued.
-    wgt : ``Out(ReadPort)``
-        To the weight scratchpad; always granted.
-    weights, weights_valid : ``Out``
-        To the array.
-    wait : ``Out(stream of number)``
-        To the semaphores.
-    waiting, waiting_index : ``Out``
-        The next tile waits for a semaphore; its command.
-    idle : ``Out(1)``
-        No tile is left.
-    error : ``Out(error_layout)``
-    """
-    def __init__(self, *, config: CoreConfig):
-        self.config = config
-        super().__init__({
-            "command": In(stream.Signature(RECORD_BITS)),
-            "halt": In(1),
-            "swap": In(1),
-            "loaded": Out(1),
-            "wgt": Out(ReadPort(addr_bits=exact_log2(config.memory.wgt_rows),
-                                width=8 * config.wgt_row_bytes)),
-            "weights": Out(8 * config.array.cols),
-            "weights_valid": Out(1),
-            "wait": Out(stream.Signature(5)),
-            "waiting": Out(1),
-            "waiting_index": Out(INDEX_BITS),
-            "idle": Out(1),
-            "error": Out(error_layout),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        rows = self.config.array.rows
-        loops = self.config.control.execute_loops - 2  # the loops over tiles
-        record = Record(COMMANDS[Opcode.EXECUTE], self.command.payload)
-        kept = data.StructLayout({
-            "k_last": bits_for(rows), "wgt_base": ROW_BITS, "wgt_rewind": ROW_BITS, "ring": 4,
-            "index": INDEX_BITS})
-        m.submodules.walker = walker = CommandWalker(loops=loops, streams=(), kept=kept)
-        wiring.connect(m, walker.wait, wiring.flipped(self.wait))
-        command, now, tile = walker.command.payload, walker.kept, walker.o.payload
-        valid, number, level = record.slots("wait")
-        m.d.comb += [
-            walker.command.valid.eq(self.command.valid),
-            self.command.ready.eq(walker.command.ready),
-            *(command.walk.count[i].eq(record["counts", i + 2]) for i in range(loops)),
-            command.waits.valid.eq(valid),
-            command.waits.number.eq(number),
-            # Relative to loop 2; once per command, 15, stays beyond all loops.
-            *(command.waits.level[slot].eq(level[4 * slot:4 * slot + 4] - 2)
-              for slot in range(2)),
-            command.kept.k_last.eq(record["k_last"]),
-            command.kept.wgt_base.eq(record["wgt_base"]),
-            command.kept.wgt_rewind.eq(record["wgt_rewind"]),
-            command.kept.ring.eq(record["ring", 1]),
-            command.kept.index.eq(record.index),
-        ]
-
-        inside = Signal()  # a tile has begun
-        down   = Signal(range(rows), init=rows - 1)  # array row this cycle's weights are for
-        base   = Signal(ROW_BITS, reset_less=True)   # weight row 0 of the tile
-        tile_rows = Signal(range(rows + 1))
-        wgt_row = Signal(ROW_BITS)
-        wrapped = Signal(ROW_BITS)
-        begin  = Signal()
-        step   = Signal()
-        real   = Signal()  # the row is read, not zero
-        end    = Signal()
-        bad    = Signal()
-        m.d.comb += [
-            tile_rows.eq(Mux(tile.last[0], now.k_last, rows)),
-            real.eq(down < tile_rows),
-            wgt_row.eq(base + down),
-            wrapped.eq(ring_row(wgt_row, now.wgt_base, now.ring)),
-            bad.eq(real & (wrapped[exact_log2(self.config.memory.wgt_rows):] != 0)),
-            begin.eq(walker.o.valid & ~inside & walker.open & (~self.loaded | self.swap)),
-            step.eq((begin | inside) & ~bad & ~self.halt),
-            end.eq(step & (down == 0)),
-            walker.pass_.eq(step & ~inside),
-            walker.o.ready.eq(end),
-            self.wgt.valid.eq(step & real),
-            self.wgt.addr.eq(wrapped),
-            self.waiting.eq(walker.o.valid & ~inside & ~walker.open),
-            self.waiting_index.eq(now.index),
-            self.idle.eq(walker.idle),
-            self.error.valid.eq((begin | inside) & bad),
-            self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
-            self.error.index.eq(now.index),
-        ]
-        with m.If(walker.begin):
-            m.d.sync += base.eq(record["wgt_base"])
-        with m.Elif(end):
-            rewind = Mux(tile.last[:loops - 1].all(), now.wgt_rewind, 0)
-            m.d.sync += base.eq(base + tile_rows + rewind)
-        with m.If(step):
-            m.d.sync += [
-                inside.eq(down != 0),
-                down.eq(Mux(down == 0, rows - 1, down - 1)),
-            ]
-        with m.If(end):
-            m.d.sync += self.loaded.eq(1)
-        with m.Elif(self.swap):
-            m.d.sync += self.loaded.eq(0)
-
-        valid, zero = step, ~real
-        for stage in range(Scratchpad.READ_LATENCY):
-            next_valid = Signal(name=f"valid{stage}")
-            next_zero = Signal(name=f"zero{stage}", reset_less=True)
-            m.d.sync += [next_valid.eq(valid), next_zero.eq(zero)]
-            valid, zero = next_valid, next_zero
-        m.d.comb += [
-            self.weights.eq(Mux(zero, 0, self.wgt.data)),
-            self.weights_valid.eq(valid),
-        ]
-        return m
+__all__ = ["ActivationSequencer", "ExecuteEngine"]
 
 
 class ActivationSequencer(wiring.Component):
@@ -181,6 +47,8 @@ class ActivationSequencer(wiring.Component):
         It is the first of its tile.
     lanes : ``Out(range(rows + 1))``
         How many of its activations meet a weight; the others are fed as zeros.
+    pairs, digit : ``Out``
+        Whether the weights are pairs; which digit of them, the lowest first.
     acc_row, overwrite, event : ``Out``
         Where its sums go, whether they overwrite, and which raises follow.
     number, index : ``Out``
@@ -204,6 +72,8 @@ class ActivationSequencer(wiring.Component):
             "issue": Out(1),
             "swap": Out(1),
             "lanes": Out(range(config.array.rows + 1)),
+            "pairs": Out(1),
+            "digit": Out(range(config.array.most_digits)),
             "acc_row": Out(range(config.memory.acc_rows)),
             "overwrite": Out(1),
             "event": Out(2),
@@ -217,12 +87,13 @@ class ActivationSequencer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        memory = self.config.memory
+        memory, array = self.config.memory, self.config.array
         loops = self.config.control.execute_loops
         record = Record(COMMANDS[Opcode.EXECUTE], self.command.payload)
         kept = data.StructLayout({
             "act_base": ROW_BITS, "act_ring": 4, "acc_base": ROW_BITS, "acc_ring": 4,
-            "outside": 1, "k_last": self.lanes.shape(), "accumulate": 1, "raises": 2,
+            "outside": 1, "k_last": self.lanes.shape(), "accumulate": 1,
+            "format": WeightFormat, "raises": 2,
             "level": data.ArrayLayout(4, 2), "number": data.ArrayLayout(5, 2),
             "index": INDEX_BITS})
         m.submodules.walker = walker = CommandWalker(
@@ -247,11 +118,20 @@ class ActivationSequencer(wiring.Component):
             command.kept.outside.eq(record["act_base"][ROW_BITS:].any()),
             command.kept.k_last.eq(record["k_last"]),
             command.kept.accumulate.eq(record["accumulate"]),
+            command.kept.format.eq(record["format"]),
             command.kept.raises.eq(raises),
             command.kept.level.eq(level),
             command.kept.number.eq(number),
             command.kept.index.eq(record.index),
         ]
+
+        digit  = Signal(range(array.most_digits))   # iteration of loop 2
+        last_k = by_format(now.format, {name: row.last[2 + (array.digits(name) > 1)]
+                                        for name in array.weights})
+        several = by_format(now.format, {name: Const(array.digits(name) > 1, 1)
+                                         for name in array.weights})
+        with m.If(self.issue & row.last[0] & row.last[1]):
+            m.d.sync += digit.eq(Mux(several & ~row.last[2], digit + 1, 0))
 
         act_row = Signal(ROW_BITS)
         acc_row = Signal(ROW_BITS)
@@ -271,7 +151,11 @@ class ActivationSequencer(wiring.Component):
                           & (self.event_ready | ~self.event.any())),
             walker.o.ready.eq(self.issue),
             self.swap.eq(self.issue & tile_start),
-            self.lanes.eq(Mux(row.last[2], now.k_last, self.config.array.rows)),
+            self.lanes.eq(Mux(last_k, now.k_last, array.rows)),
+            self.pairs.eq(by_format(now.format, {
+                name: Const(array.columns(name) > array.cols, 1) for name in array.weights})),
+            self.digit.eq(by_format(now.format, {
+                name: digit[:exact_log2(array.digits(name))] for name in array.weights})),
             self.act.valid.eq(self.issue),
             self.act.addr.eq(act_row),
             self.acc_row.eq(acc_row),
@@ -321,9 +205,8 @@ class ExecuteEngine(wiring.Component):
     """
     def __init__(self, *, config: CoreConfig):
         self.config = config
-        array = config.array
-        self.array = Array(rows=array.rows, cols=array.cols, strategy=array.strategy,
-                           fanout=array.fanout)
+        self.array = array_of(config.array)
+        self.sum_bits = self.array.sum_bits + self._shift_of(config.array.most_digits - 1)
         super().__init__({
             "command": In(stream.Signature(RECORD_BITS)),
             "halt": In(1),
@@ -334,11 +217,16 @@ class ExecuteEngine(wiring.Component):
             "acc_valid": Out(1),
             "acc_row": Out(range(config.memory.acc_rows)),
             "acc_first": Out(1),
-            "acc_sums": Out(self.array.signature.members["sums"].shape),
+            "acc_sums": Out(ArrayLayout(signed(self.sum_bits), config.array.sum_cols)),
             "acc_written": In(1),
             "starved": Out(1),
             **engine_ports(),
         })
+
+    def _shift_of(self, digit: int) -> int:
+        """Places that the sums with a digit of the weights count more than those with the
+        lowest."""
+        return DIGIT_BITS[self.config.array.cell] * digit
 
     def elaborate(self, platform):
         m = Module()
@@ -346,7 +234,9 @@ class ExecuteEngine(wiring.Component):
         m.submodules.weights = weights = WeightSequencer(config=self.config)
         m.submodules.rows = rows = ActivationSequencer(config=self.config)
         # From issue to the accumulator's address, and on until the row is written.
-        to_acc = Scratchpad.READ_LATENCY + array.latency - Accumulator.AHEAD
+        unpack, digits = unpack_latency(self.config), self.config.array.most_digits
+        to_sums = Scratchpad.READ_LATENCY + unpack + array.latency
+        to_acc = to_sums + (digits > 1) - Accumulator.AHEAD
         to_written = to_acc + 3
         m.submodules.raiser = raiser = Raiser(depth=to_written // self.config.array.rows + 4)
         wiring.connect(m, weights.wait, wiring.flipped(self.wait))
@@ -374,28 +264,44 @@ class ExecuteEngine(wiring.Component):
         ]
 
         # Into the array, and beside it to the accumulator.
-        read = data.StructLayout({"valid": 1, "swap": 1, "lanes": rows.lanes.shape()})
+        read = data.StructLayout({"valid": 1, "swap": 1, "lanes": rows.lanes.shape(), "pairs": 1})
         entering = Signal(read)
         m.d.comb += [
             entering.valid.eq(rows.issue),
             entering.swap.eq(rows.swap),
             entering.lanes.eq(rows.lanes),
+            entering.pairs.eq(rows.pairs),
         ]
         for stage in range(Scratchpad.READ_LATENCY):
             delayed = Signal(read, name=f"entering{stage}")
             m.d.sync += delayed.eq(entering)
             entering = delayed
-        m.d.comb += [
-            # Lanes beyond the last weight hold anything; times zero, that is no number in a
-            # simulator of four values, and toggles for nothing in silicon.
-            *(array.row[i].eq(Mux(i < entering.lanes, self.act.data[8 * i:8 * i + 8], 0))
-              for i in range(self.config.array.rows)),
+        # Lanes beyond the last weight hold anything; times zero, that is no number in a
+        # simulator of four values, and toggles for nothing in silicon.
+        row = Cat(Mux(i < entering.lanes, self.act.data[8 * i:8 * i + 8], 0)
+                  for i in range(self.config.array.rows))
+        domain = m.d.sync if unpack else m.d.comb
+        domain += [
+            array.row.eq(row),
             array.row_valid.eq(entering.valid),
             array.swap.eq(entering.swap),
+        ]
+        m.d.comb += [
             array.weights.eq(weights.weights),
             array.weights_valid.eq(weights.weights_valid),
-            self.acc_sums.eq(array.sums),
         ]
+        if self.config.array.pairs:
+            domain += array.row_pairs.eq(entering.pairs)
+            m.d.comb += array.weights_pairs.eq(weights.weights_pairs)
+        if digits == 1:
+            m.d.comb += self.acc_sums.eq(array.sums)
+        else:
+            bits = len(rows.digit)
+            line = Signal(bits * to_sums, reset_less=True)
+            m.d.sync += line.eq(Cat(rows.digit, line))
+            for c, total in enumerate(array.sums):
+                m.d.sync += self.acc_sums[c].eq(choose(
+                    [total << self._shift_of(digit) for digit in range(digits)], line[-bits:]))
         tag = data.StructLayout({"row": exact_log2(self.config.memory.acc_rows), "overwrite": 1})
         place = Signal(tag)
         valid, event = rows.issue, raiser.event.any()

@@ -77,7 +77,7 @@ class VectorLanes(wiring.Component):
             "value_read": In(1), "sum_read": In(1), "record": In(16),
             "settings": In(data.ArrayLayout(self.layout, 2)), "function_first": In(1),
             "retire": Out(1), "retired": Out(data.StructLayout({"slot": 1, "event": 1})),
-            "acc_data": In(32 * config.array.cols), "bias_data": In(32 * unit.lanes),
+            "acc_data": In(32 * config.array.sum_cols), "bias_data": In(32 * unit.lanes),
             "source_data": In(row_bits), "stream_data": In(row_bits),
             "scale": Out(ReadPort(addr_bits=exact_log2(config.memory.par_rows),
                                   width=8 * len(PARTS["scale"]) * unit.lanes)),

@@ -51,7 +51,7 @@ class OperandReader(wiring.Component):
         numbers = data.ArrayLayout(signed(32), lanes)
         unit = exact_log2(config.act_row_bytes // lanes)
         super().__init__({
-            "acc_data": In(32 * config.array.cols), "picked": In(range(config.acc_group_pitch)),
+            "acc_data": In(32 * config.array.sum_cols), "picked": In(range(config.acc_group_pitch)),
             "bias": In(32 * lanes),
             "source_data": In(8 * config.act_row_bytes),
             "stream_data": In(8 * config.act_row_bytes),

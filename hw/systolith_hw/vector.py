@@ -68,7 +68,7 @@ class VectorEngine(wiring.Component):
             "acc_valid": Out(1),
             "acc_row": Out(range(config.memory.acc_rows)),
             "acc_ready": In(1),
-            "acc_data": In(32 * config.array.cols),
+            "acc_data": In(32 * config.array.sum_cols),
             "act": Out(WritePort(addr_bits=act_bits, width=act_width)),
             **ports, **fun_port(config), **engine_ports(),
         })

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from systolith_hw.arrays import array_latency
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import (
     COMMAND_BYTES,
@@ -26,6 +27,7 @@ from systolith_hw.isa import (
     ResultType,
     VectorOp,
 )
+from systolith_hw.weights import unpack_latency
 
 __all__ = ["Bus", "decode_program", "group_cycles", "predict_cycles"]
 
@@ -36,7 +38,7 @@ TOKEN = 3           # from a raise to the element that waits for it
 LOAD = 1            # besides memory's latency: from a run to its first word at the load engine
 LOAD_ROOM = 3       # from a burst's last word at the load engine to the next burst in its place
 LOAD_RAISE = 5      # from a word there to the raise
-EXECUTE_RAISE = 3   # besides the array's latency: from the last activation row to the raise
+EXECUTE_RAISE = 2   # besides the array's latency: from the last activation row to the raise
 VECTOR_COMBINE = 7  # from a group's read to its combined number
 VECTOR_FOLD = 1     # where the unit folds and reduces
 VECTOR_SCALE = 9
@@ -319,8 +321,8 @@ class _Prediction:
     def execute(self, commands: list[dict]) -> Iterator[None]:
         config = self.config
         height, depth = config.array.rows, config.control.execute_loops
-        to_sum = (config.array.rows + -(-config.array.cols // config.array.fanout)
-                  + EXECUTE_RAISE)
+        to_sum = (array_latency(config.array) + unpack_latency(config)
+                  + (config.array.most_digits > 1) + EXECUTE_RAISE)
         accepted = self.accepted[1]
         weights = rows_end = rows_begin = swap = 0.0
         for position, values in enumerate(commands):

@@ -27,7 +27,8 @@ def _signed(name: str, array: np.ndarray, zero_point: int | np.ndarray) -> tuple
 def plan_gemm(b: np.ndarray, bias: np.ndarray | None = None, *, config: CoreConfig, rows: int,
               multiplier: int | np.ndarray | None = None, shift: int | np.ndarray | None = None,
               zero_point: int = 0, a_zero_point: int = 0, b_zero_point: int | np.ndarray = 0,
-              clamp: tuple[int, int] = (-128, 127), table: np.ndarray | None = None) -> Image:
+              clamp: tuple[int, int] = (-128, 127), table: np.ndarray | None = None,
+              weight_format: str = "int8") -> Image:
     """Compile ``a @ b`` for ``rows`` rows of int8 activations; parameters as ``gemm``.
 
     Returns
@@ -40,14 +41,15 @@ def plan_gemm(b: np.ndarray, bias: np.ndarray | None = None, *, config: CoreConf
         raise ValueError(f"b must have shape (K, N), not {weights.shape!r}")
     layer = Linear(weights=weights, bias=bias, multiplier=multiplier, shift=shift,
                    input_zero_point=a_zero_point, weight_zero_point=weight_zero_point,
-                   zero_point=zero_point, clamp=clamp, table=table)
+                   zero_point=zero_point, clamp=clamp, table=table, weight_format=weight_format)
     return compile_layers([layer], config=config, rows=rows)
 
 
 def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, *, device: Device,
          multiplier: int | np.ndarray | None = None, shift: int | np.ndarray | None = None,
          zero_point: int = 0, a_zero_point: int = 0, b_zero_point: int | np.ndarray = 0,
-         clamp: tuple[int, int] = (-128, 127), table: np.ndarray | None = None) -> np.ndarray:
+         clamp: tuple[int, int] = (-128, 127), table: np.ndarray | None = None,
+         weight_format: str = "int8") -> np.ndarray:
     """``(a - a_zero_point) @ (b - b_zero_point) + bias``, requantised where asked, on ``device``.
 
     Any M, N and K; what does not fit the scratchpads is cut into pieces.
@@ -71,6 +73,9 @@ def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, *, device
         Least and largest result (with a multiplier only).
     table : int8 array, (256,), or None
         What becomes of results from -128 to 127 in the end (with a multiplier only).
+    weight_format : str
+        How the core gets ``b``: ``int8``, or ``int4`` or ``ternary``, which take half and a quarter
+        of the memory and need ``b`` from -8 to 7 and from -1 to 1.
 
     Returns
     -------
@@ -92,5 +97,6 @@ def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, *, device
         raise TypeError(f"a_zero_point must be an integer, not {a_zero_point!r}")
     image = plan_gemm(b, bias, config=device.config, rows=len(activations),
                       multiplier=multiplier, shift=shift, zero_point=zero_point,
-                      a_zero_point=a_zero, b_zero_point=b_zero_point, clamp=clamp, table=table)
+                      a_zero_point=a_zero, b_zero_point=b_zero_point, clamp=clamp, table=table,
+                      weight_format=weight_format)
     return image.run(device, activations)[0]

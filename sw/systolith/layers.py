@@ -6,7 +6,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from systolith_hw.checks import check_choice
 from systolith_hw.config import CoreConfig
+from systolith_hw.formats import RANGES
 
 from .image import Image, Tensor
 from .layout import (
@@ -48,6 +50,9 @@ class Linear:
         Least and largest result (with a multiplier only).
     table : int8 array, (256,), or None
         What becomes of results from -128 to 127 in the end (with a multiplier only).
+    weight_format : str
+        How the core gets the weights: ``int8``, ``int4`` (-8 to 7) or ``ternary`` (-1 to 1). Only
+        int8 ones have a zero point.
 
     Raises
     ------
@@ -63,6 +68,7 @@ class Linear:
     zero_point: int = 0
     clamp: tuple[int, int] = (-128, 127)
     table: np.ndarray | None = None
+    weight_format: str = "int8"
 
     def __post_init__(self):
         weights = np.asarray(self.weights)
@@ -71,6 +77,14 @@ class Linear:
         if weights.ndim != 2 or 0 in weights.shape:
             raise ValueError(f"weights must have shape (K, N), not {weights.shape!r}")
         object.__setattr__(self, "weights", weights)
+        check_choice("weight_format", self.weight_format, tuple(RANGES))
+        low, high = RANGES[self.weight_format]
+        for bad in weights[(weights < low) | (weights > high)][:1]:
+            raise ValueError(f"{self.weight_format} weights must be from {low} to {high}, not "
+                             f"{int(bad)!r}")
+        if self.weight_format != "int8" and np.any(self.weight_zero_point):
+            raise ValueError(f"weight_zero_point of {self.weight_format} weights must be 0, not "
+                             f"{self.weight_zero_point!r}")
         _check_scalar("input_zero_point", self.input_zero_point, -128, 127)
         _check_scalar("zero_point", self.zero_point, -128, 127)
         self._channels("weight_zero_point", self.weight_zero_point, -128, 127)
@@ -191,6 +205,10 @@ def compile_layers(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -
     _check_scalar("rows", rows, 1, INT32_MAX)
     if any(layer.table is not None for layer in layers) and not config.vector.functions:
         raise ValueError("vector.functions must be at least 256 for layers with a table, not 0")
+    for layer in layers:
+        if layer.weight_format not in config.array.weights:
+            raise ValueError(f"weight_format must be one of array.weights="
+                             f"{','.join(config.array.weights)}, not {layer.weight_format!r}")
     for before, layer in zip(layers, layers[1:], strict=False):
         if before.multiplier is None:
             raise ValueError("multiplier of every layer but the last must be given, not None")
@@ -219,7 +237,7 @@ def _problem(layer: Linear, *, config: CoreConfig, rows: int, swapped: bool) -> 
     item = 4 if layer.result_dtype == "int32" else 1
     if not swapped:
         return Problem(config=config, m=rows, n=n, k=k, passes=len(layer.parts),
-                       result_bytes=item, params=layer.params)
+                       result_bytes=item, params=layer.params, weights=layer.weight_format)
     params = "rows" if layer.params == "columns" else layer.params
     return Problem(config=config, m=n, n=rows, k=k, passes=1, result_bytes=item, params=params,
                    panels=True)
@@ -227,7 +245,7 @@ def _problem(layer: Linear, *, config: CoreConfig, rows: int, swapped: bool) -> 
 
 def _swap_pays(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -> bool:
     """Whether all layers together are faster with their operands swapped."""
-    if any(len(layer.parts) > 1 for layer in layers):
+    if any(len(layer.parts) > 1 or layer.weight_format != "int8" for layer in layers):
         return False
     plain, swapped = ([_problem(layer, config=config, rows=rows, swapped=swap)
                        for layer in layers] for swap in (False, True))
@@ -242,7 +260,7 @@ def _swap_pays(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -> bo
 def _array_cycles(problem: Problem) -> int:
     """Least cycles that the array needs."""
     return (max(problem.m, problem.config.array.rows) * problem.k_tiles * problem.n_tiles
-            * problem.passes)
+            * problem.passes * problem.packing.digits)
 
 
 @dataclass(kw_only=True)
@@ -274,7 +292,8 @@ class _Placed:
                 "a_address": self.memory.keep(rows.tobytes()), "a_pitch": pitch,
                 "weights_address": source.address, "out_pitch": 0}
         else:
-            packed = pack_weights(layer.parts, config=self.config, padded_rows=tiling.padded_k)
+            packed = pack_weights(layer.parts, config=self.config, padded_rows=tiling.padded_k,
+                                  weights=layer.weight_format, tile_rows=tiling.tile_rows)
             constants = {"a_address": source.address, "a_pitch": source.strides[0],
                          "weights_address": self.memory.keep(packed),
                          "out_pitch": target.strides[0]}
@@ -282,16 +301,18 @@ class _Placed:
         if problem.params == "rows":
             params = pack_row_parameters(*layer.channels, config=self.config)
         elif problem.params == "columns":
-            params = pack_parameters(*layer.channels, config=self.config)
+            params = pack_parameters(*layer.channels, config=self.config,
+                                     weights=layer.weight_format)
         elif problem.params == "shared":
-            params = pack_parameters(*(np.full(self.config.array.cols, values[0])
+            params = pack_parameters(*(np.full(problem.packing.cols, values[0])
                                        for values in layer.channels), config=self.config)
         return Product(
             m=problem.m, n=problem.n, k=k, params=problem.params,
             params_address=self.memory.keep(params) if params else 0, out_address=target.address,
             table_address=None if layer.table is None else self.memory.keep(layer.table.tobytes()),
             requantised=layer.multiplier is not None, zero_point=int(layer.zero_point),
-            clamp=(int(layer.clamp[0]), int(layer.clamp[1])), **constants)
+            clamp=(int(layer.clamp[0]), int(layer.clamp[1])), weights=problem.weights,
+            **constants)
 
     def _pitch(self, rows: int, row_bytes: int) -> int:
         return aligned(row_bytes, self.config.bus.data_bytes) if rows > 1 else row_bytes

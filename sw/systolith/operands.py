@@ -1,8 +1,9 @@
 """Operands of a product: loads of activations and weights, and executes."""
 
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import Memory
+from systolith_hw.isa import Memory, WeightFormat
 
+from .layout import Packing
 from .product import Product
 from .program import Program, Slot
 from .tiling import MAX_RUN_BYTES, Tiling
@@ -35,7 +36,8 @@ class Operands:
     def __init__(self, *, program: Program, product: Product, tiling: Tiling):
         self.program, self.product, self.tiling = program, product, tiling
         self.config: CoreConfig = program.config
-        self.cols = self.config.array.cols
+        self.packing = Packing(self.config, product.weights)
+        self.cols = self.packing.cols
         self.wgt_row = 0
         self.chunks_loaded = 0
         self.halves = 0
@@ -81,31 +83,37 @@ class Operands:
         ----------
         tile, tiles : int
         offset : int
-            First weight row of the pass.
+            First array row of the pass.
         chunk_rows, chunks : int
-            Rows of a chunk, and chunks of each tile; more than one only where a tile's chunks end
-            where the next tile begins.
+            Array rows of a chunk, and chunks of each tile; more than one only where a tile's chunks
+            end where the next tile begins.
         """
-        panel_rows = self.tiling.passes * self.tiling.padded_k
+        packing, height = self.packing, self.tiling.tile_rows
+        panel_rows = packing.rows(self.tiling.passes * self.tiling.padded_k, height)
+        chunk_rows = packing.rows(chunk_rows, height)
         full = max(0, min(tile + tiles, self.product.n // self.cols) - tile)
         for first, count in ((tile, full), (tile + full, tiles - full)):
-            cols = min(self.cols, self.product.n - first * self.cols)
-            stride = panel_rows * cols if chunks == 1 else chunk_rows * cols
-            address = (self.product.weights_address + first * panel_rows * self.cols
-                       + offset * cols)
-            self._load_chunks(address, cols, chunk_rows, count * chunks, stride)
+            row_bytes = packing.row_bytes(min(self.cols, self.product.n - first * self.cols))
+            stride = row_bytes * (panel_rows if chunks == 1 else chunk_rows)
+            address = (self.product.weights_address
+                       + first * panel_rows * packing.row_bytes(self.cols)
+                       + packing.rows(offset, height) * row_bytes)
+            self._load_chunks(address, row_bytes, chunk_rows, count * chunks, stride)
 
-    def _load_chunks(self, address: int, cols: int, chunk_rows: int, count: int,
+    def _load_chunks(self, address: int, row_bytes: int, chunk_rows: int, count: int,
                      stride: int) -> None:
-        """The first chunks of the program find the ring empty; the others wait for space."""
+        """The first chunks of the program find the ring empty; the others wait for space.
+
+        ``chunk_rows`` are those of the scratchpad.
+        """
         wgt_rows = self.config.memory.wgt_rows
         free = max(0, min(count, self.tiling.depth - self.chunks_loaded))
         for size, wait in ((free, None), (count - free, WGT_FREE)):
             while size:
                 now = min(size, 65535)
                 self.program.load(
-                    memory=Memory.WGT, address=address, run_bytes=chunk_rows * cols,
-                    row=self.wgt_row, row_bytes=cols, counts=[now], strides=[stride],
+                    memory=Memory.WGT, address=address, run_bytes=chunk_rows * row_bytes,
+                    row=self.wgt_row, row_bytes=row_bytes, counts=[now], strides=[stride],
                     row_strides=[chunk_rows], ring=wgt_rows.bit_length() - 1,
                     slots=[Slot(wait=wait, post=WGT_READY, level=0)])
                 address += now * stride
@@ -117,14 +125,18 @@ class Operands:
                 chunks: int, k_last: int, acc_stride: int, accumulate: bool,
                 slots: list[Slot]) -> None:
         """Append an execute; ``chunks`` of ``k_tiles`` K tiles for each of ``tiles``."""
-        depth = self.config.control.execute_loops
-        counts = [rows, 1, k_tiles, *[1] * (depth - 4), tiles]
-        act_strides = [1, 0, rows, *[k_tiles * rows] * (depth - 4), 0]
-        if chunks > 1:
-            counts[3] = chunks
+        depth, digits = self.config.control.execute_loops, self.packing.digits
+        turns = [digits] if digits > 1 else []  # of every K tile
+        k_loops = [k_tiles, chunks] if chunks > 1 else [k_tiles]
+        counts = [rows, 1, *turns, *k_loops]
+        act_strides = [1, 0, *[0] * len(turns), rows, *[k_tiles * rows] * (len(k_loops) - 1)]
+        unused = depth - 1 - len(counts)
+        counts += [*[1] * unused, tiles]
+        act_strides += [0] * (unused + 1)
         acc_rows = self.config.memory.acc_rows
         self.program.execute(
             counts=counts, act_row=buffer_row, act_strides=act_strides,
+            format=WeightFormat[self.product.weights.upper()],
             acc_row=self.halves % 2 * (acc_rows // 2),
             acc_strides=[1, *[0] * (depth - 2), acc_stride], wgt_row=wgt_row, k_last=k_last,
             accumulate=accumulate, slots=slots,

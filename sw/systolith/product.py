@@ -87,6 +87,8 @@ class Product:
     ready_rows : int
     residual : Residual or None
         What results are added to; the product's own are then int16 before.
+    weights : str
+        Format of the weights.
     """
     m: int
     n: int
@@ -108,6 +110,7 @@ class Product:
     ready: str | None = None
     ready_rows: int = 1
     residual: Residual | None = None
+    weights: str = "int8"
 
     @property
     def result_bytes(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import ONCE, ElementType, Function, Memory, ResultType, Scale
 
+from .layout import Packing
 from .product import Product, Residual
 from .program import Program, Slot
 from .tiling import MAX_RUN_BYTES, Strip, Tiling
@@ -59,8 +60,8 @@ class Results:
     def __init__(self, *, program: Program, product: Product, tiling: Tiling):
         self.program, self.product, self.tiling = program, product, tiling
         self.config: CoreConfig = program.config
-        self.cols = self.config.array.cols
-        self.row_groups = self.config.groups_per_row
+        packing = Packing(self.config, product.weights)
+        self.cols, self.row_groups = packing.cols, packing.groups
         self.result_bytes = product.result_bytes
         self.sum_bytes = 2 if product.residual else product.result_bytes
         self.whole = tiling.piece_groups == self.row_groups

@@ -194,13 +194,14 @@ class _Emitter:
 
     def _execute_kept(self, strip: Strip, wgt_row: int, chunks: int) -> None:
         tiling = self.tiling
-        depth = self.config.control.execute_loops
+        depth, digits = self.config.control.execute_loops, self.operands.packing.digits
         k_last = tiling.padded_k - (tiling.chunk_tiles * tiling.chunks - 1) * tiling.tile_rows
-        k_tiles, level = tiling.chunk_tiles, 3
-        if depth < 5 and chunks > 1:
-            # Loop 3 walks column tiles; a chunk is one K tile.
-            k_tiles, chunks, level = chunks, 1, 2
-        if k_tiles * chunks == 1 or chunks == 1 and level == 3:
+        first = 2 + (digits > 1)    # loop over K tiles
+        k_tiles, level = tiling.chunk_tiles, first + 1
+        if level == depth - 1 and chunks > 1:
+            # That loop walks column tiles; a chunk is one K tile.
+            k_tiles, chunks, level = chunks, 1, first
+        if k_tiles * chunks == 1 or chunks == 1 and level == first + 1:
             level = depth - 1
         self.operands.execute(
             rows=strip.rows, buffer_row=strip.block % tiling.buffers * tiling.buffer_rows,

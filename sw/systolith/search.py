@@ -29,8 +29,12 @@ def estimate_cycles(problem: Problem, tiling: Tiling) -> float:
     array_rows, data_bytes = config.array.rows, config.bus.data_bytes
     blocks, strips = len(tiling.block_rows), len(tiling.strips)
     k_tiles = tiling.k_tiles_of(tiling.padded_k) * tiling.passes
-    array = k_tiles * tiling.n_tiles * sum(max(size, array_rows) for size in tiling.block_rows)
-    groups = config.groups_per_row
+    packing = problem.packing
+    row_bytes = packing.row_bytes(packing.cols)
+    tile_bytes = packing.rows(tiling.tile_rows, tiling.tile_rows) * row_bytes
+    array = k_tiles * packing.digits * tiling.n_tiles * sum(
+        max(size, array_rows) for size in tiling.block_rows)
+    groups = packing.groups
     if problem.result_bytes == 4:
         groups *= -(-4 * config.vector.lanes // min(4 * config.vector.lanes,
                                                     config.act_row_bytes))
@@ -43,11 +47,12 @@ def estimate_cycles(problem: Problem, tiling: Tiling) -> float:
     params = 0
     if problem.params == "columns":
         commands += units if not tiling.param_resident else tiling.n_tiles // tiling.unit_tiles
-        params = tiling.n_tiles * config.groups_per_row * config.par_row_bytes * (
+        params = tiling.n_tiles * packing.groups * config.par_row_bytes * (
             1 if tiling.param_resident else blocks)
+    weight_bytes = packing.rows(tiling.padded_k, tiling.tile_rows) * tiling.passes * (
+        problem.n if problem.weights == "int8" else tiling.n_tiles * row_bytes)
     reads = (problem.m * row_words * tiling.passes * streamed
-             + (blocks * problem.n * tiling.padded_k * tiling.passes + params
-                + commands * COMMAND_BYTES) / data_bytes)
+             + (blocks * weight_bytes + params + commands * COMMAND_BYTES) / data_bytes)
     last = tiling.strips[-1]
     tail = last.rows * groups * (min(last.tiles, tiling.unit_tiles) if last.kept else last.tiles)
     # While the first strip's activations arrive the array has no more than its tiles to do, and
@@ -55,12 +60,12 @@ def estimate_cycles(problem: Problem, tiling: Tiling) -> float:
     first = tiling.strips[0]
     head = first.rows * row_words
     if not first.kept:
-        weights = first.tiles * array_rows * config.array.cols / data_bytes
+        weights = first.tiles * tile_bytes / data_bytes
         head = k_tiles * max(0, first.rows + weights - max(first.rows, array_rows) * first.tiles)
     # A chunk's place in the ring is used again only after a round trip.
     chunk_tiles = tiling.chunk_tiles if tiling.kept else tiling.span_tiles
-    used = chunk_tiles * max(rows, array_rows)
-    loaded = chunk_tiles * array_rows * config.array.cols / data_bytes
+    used = chunk_tiles * packing.digits * max(rows, array_rows)
+    loaded = chunk_tiles * tile_bytes / data_bytes
     trip = used + loaded + array_rows + config.array.cols + ROUND_TRIP
     chunks = blocks * tiling.n_tiles * k_tiles / chunk_tiles
     ring = chunks * max(used, loaded, trip / tiling.depth)
@@ -77,7 +82,7 @@ def predict_product(problem: Problem, tiling: Tiling) -> int | None:
         a_pitch=-(-problem.k // data_bytes) * data_bytes, weights_address=0,
         params=problem.params, params_address=0, out_address=0,
         out_pitch=0 if problem.panels else -(-problem.n * item // data_bytes) * data_bytes,
-        requantised=item == 1), tiling)
+        requantised=item == 1, weights=problem.weights), tiling)
     return predict_cycles(program.commands, config=problem.config)
 
 

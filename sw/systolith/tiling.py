@@ -17,6 +17,8 @@ from functools import cached_property
 
 from systolith_hw.config import CoreConfig
 
+from .layout import Packing
+
 __all__ = ["Problem", "Strip", "Tiling", "possible_tilings", "split_evenly"]
 
 MAX_DEPTH = 15          # a semaphore counts this far
@@ -169,6 +171,8 @@ class Problem:
     reserved : bool
         Whether scratchpad rows, as many before as after those for results, and the last
         parameter row stay free.
+    weights : str
+        Format of the weights.
     """
     config: CoreConfig
     m: int
@@ -179,11 +183,23 @@ class Problem:
     params: str
     panels: bool = False
     reserved: bool = False
+    weights: str = "int8"
+
+    @property
+    def packing(self) -> Packing:
+        """How weights fill their scratchpad."""
+        return Packing(self.config, self.weights)
 
     @property
     def tile_rows(self) -> int:
-        """Weight rows of a K tile."""
-        return min(self.config.array.rows, self.config.memory.wgt_rows // 2)
+        """Array rows of a K tile."""
+        return min(self.config.array.rows,
+                   self.config.memory.wgt_rows // 2 * self.packing.parts)
+
+    @property
+    def k_loops(self) -> int:
+        """Loops over K tiles that a command has."""
+        return self.config.control.execute_loops - 3 - (self.packing.digits > 1)
 
     @property
     def k_tiles(self) -> int:
@@ -193,7 +209,7 @@ class Problem:
     @property
     def n_tiles(self) -> int:
         """Column tiles."""
-        return _ceil(self.n, self.config.array.cols)
+        return _ceil(self.n, self.packing.cols)
 
     @property
     def stage_row(self) -> int:
@@ -230,7 +246,7 @@ class Problem:
     @property
     def param_resident(self) -> bool:
         """Whether the parameters of all columns fit."""
-        groups = self.config.groups_per_row
+        groups = self.packing.groups
         return self.params == "columns" and self.n_tiles * groups <= self.par_total
 
     def stage_rows(self, groups: int) -> int:
@@ -242,7 +258,7 @@ class Problem:
     def most_rows(self) -> int:
         """Most activation rows of a block: accumulator and staging must hold them."""
         rows = min(self.m, self.acc_half)
-        whole = self.stage_total // (2 * self.stage_rows(self.config.groups_per_row))
+        whole = self.stage_total // (2 * self.stage_rows(self.packing.groups))
         if whole >= min(rows, self.config.array.rows):
             return min(rows, whole)
         one_group = max(1, self.stage_total // (2 * self.stage_rows(1)))
@@ -250,7 +266,7 @@ class Problem:
 
     def piece_groups(self, rows: int) -> int:
         """Lane groups of a column tile that can be drained at once with ``rows`` result rows."""
-        groups = self.config.groups_per_row
+        groups = self.packing.groups
         par_rows = self.par_total
         fit = groups if self.param_resident else min(
             groups, par_rows // 2 if self.params == "columns" else par_rows)
@@ -260,7 +276,7 @@ class Problem:
 
     def whole_tiles(self, rows: int) -> bool:
         """Whether whole column tiles of ``rows`` rows can be drained at once."""
-        return self.piece_groups(rows) == self.config.groups_per_row
+        return self.piece_groups(rows) == self.packing.groups
 
 
 def possible_tilings(problem: Problem) -> Iterator[Tiling]:
@@ -308,15 +324,19 @@ def _most_span_tiles(problem: Problem) -> int:
     config, height = problem.config, problem.tile_rows
     if height < config.array.rows:
         return 1    # k_last shortens every tile
-    return max(1, min(config.memory.wgt_rows // (2 * height), problem.k_tiles,
-                      MAX_RUN_BYTES // (height * config.array.cols)))
+    packing = problem.packing
+    wgt_rows = packing.rows(height, height)
+    return max(1, min(config.memory.wgt_rows // (2 * wgt_rows), problem.k_tiles,
+                      MAX_RUN_BYTES // (wgt_rows * packing.row_bytes(packing.cols))))
 
 
 def _chunkings(problem: Problem) -> Iterator[tuple[int, int, int]]:
     """Tiles of a chunk, chunks of a pass, padded K of kept strips."""
     config, k, height = problem.config, problem.k, problem.tile_rows
     tiles, most = problem.k_tiles, _most_span_tiles(problem)
-    single_only = config.control.execute_loops < 5
+    single_only = problem.k_loops < 2
+    packing = problem.packing
+    run_bytes = packing.rows(k, height) * packing.row_bytes(packing.cols)
     padded = not problem.panels or tiles * height == k
     if height < config.array.rows:
         if tiles == 1 and problem.passes == 1:
@@ -324,7 +344,7 @@ def _chunkings(problem: Problem) -> Iterator[tuple[int, int, int]]:
         elif not single_only and padded:
             yield 1, tiles, tiles * height
         return
-    if problem.passes == 1 and tiles <= most and k * config.array.cols <= MAX_RUN_BYTES:
+    if problem.passes == 1 and tiles <= most and run_bytes <= MAX_RUN_BYTES:
         yield tiles, 1, k
     if not padded:
         return
@@ -350,7 +370,8 @@ def _kept(problem: Problem, block_rows: tuple[int, ...]) -> Iterator[Tiling]:
         for span_tiles in {1, min(2, chunk_tiles), min(4, chunk_tiles), chunk_tiles}:
             span_tiles = min(span_tiles, _most_span_tiles(problem))
             longest = max(chunk_rows, span_tiles * problem.tile_rows)
-            depth = min(MAX_DEPTH, config.memory.wgt_rows // longest)
+            depth = min(MAX_DEPTH, config.memory.wgt_rows
+                        // problem.packing.rows(longest, problem.tile_rows))
             if blocks > 1:
                 depth = min(depth, (buffers - 1) * problem.n_tiles * chunks * problem.passes)
             if depth < 1:
@@ -378,8 +399,8 @@ def _streamed(problem: Problem, block_rows: tuple[int, ...]) -> Iterator[Tiling]
             for span_tiles in {1, min(2, most), min(4, most), min(8, most), most}:
                 buffer_rows = rows * span_tiles
                 buffers = min(MOST_BUFFERS, problem.act_total // buffer_rows)
-                depth = min(MAX_DEPTH, config.memory.wgt_rows // (span_tiles * height),
-                            (buffers - 1) * min(streamed))
+                depth = min(MAX_DEPTH, (buffers - 1) * min(streamed), config.memory.wgt_rows
+                            // problem.packing.rows(span_tiles * height, height))
                 if buffers >= 2 and depth >= 1:
                     yield from _drained(problem, block_rows, dict(
                         kept=False, streamed=streamed, span_tiles=span_tiles,
@@ -390,11 +411,12 @@ def _streamed(problem: Problem, block_rows: tuple[int, ...]) -> Iterator[Tiling]
 def _drained(problem: Problem, block_rows: tuple[int, ...], choices: dict) -> Iterator[Tiling]:
     """The tilings with ``choices`` and any way to drain sums."""
     config, rows = problem.config, block_rows[0]
-    groups, par_rows = config.groups_per_row, problem.par_total
+    packing, par_rows = problem.packing, problem.par_total
+    groups = packing.groups
     piece_groups = problem.piece_groups(rows)
     kept, streamed = choices["kept"], choices["streamed"]
-    ragged = config.array.cols % config.vector.lanes != 0
-    row_bytes = config.array.cols * problem.result_bytes
+    ragged = packing.cols % config.vector.lanes != 0
+    row_bytes = packing.cols * problem.result_bytes
     most = max(streamed) if not kept else problem.n_tiles
     most = min(most, MAX_RUN_BYTES // row_bytes)
     if (ragged or problem.panels or piece_groups < groups
@@ -407,7 +429,8 @@ def _drained(problem: Problem, block_rows: tuple[int, ...], choices: dict) -> It
     while most > 1 and 2 * rows * problem.stage_rows(most * groups) > problem.stage_total:
         most -= 1
     if kept:
-        tile_cycles = max(rows, config.array.rows) * problem.k_tiles * problem.passes
+        tile_cycles = (max(rows, config.array.rows) * problem.k_tiles * problem.passes
+                       * packing.digits)
         sizes = {_ceil(work, config.bus.data_bytes * tile_cycles) for work in UNITS}
     else:
         # The vector queue takes the commands of a strip.

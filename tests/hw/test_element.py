@@ -50,7 +50,7 @@ def test_sums_have_the_width_they_need_and_no_bit_more(products):
 
 @pytest.mark.parametrize("error, message, parameters", [
     (ValueError, "row must be from 0 to 63, not 64", {"row": 64}),
-    (ValueError, "strategy must be one of generic, not 'magic'", {"row": 0, "strategy": "magic"}),
+    (ValueError, "weight_bits must be from 2 to 8, not 9", {"row": 0, "weight_bits": 9}),
 ])
 def test_explains_what_a_parameter_must_be(error, message, parameters):
     with pytest.raises(error) as info:

@@ -12,7 +12,7 @@ from systolith.model.state import CoreState
 from systolith_hw.accumulator import Accumulator
 from systolith_hw.config import CoreConfig
 from systolith_hw.execute import ExecuteEngine
-from systolith_hw.isa import COMMANDS, ONCE, ErrorCode, Opcode, jumps_of
+from systolith_hw.isa import COMMANDS, ONCE, ErrorCode, Opcode, WeightFormat, jumps_of
 from systolith_hw.scratchpad import Scratchpad
 
 from .simulate import simulate
@@ -23,9 +23,20 @@ EXECUTE = COMMANDS[Opcode.EXECUTE]
 WRITTEN = 3  # cycles from an accumulator address until its row is written
 
 
-def config_of(rows, cols, loops=4):
+FORMATS = {
+    "int8, int4": {"weights": ("int8", "int4")},
+    "all": {"weights": ("ternary", "int8", "int4")},
+    "pairs": {"weights": ("int8", "int4", "ternary"), "pairs": True},
+    "int4 cells": {"weights": ("int8", "int4", "ternary"), "cell": "int4"},
+    "int4 alone": {"weights": ("int4",), "cell": "int4"},
+    "ternary cells": {"weights": ("int8", "int4", "ternary"), "cell": "ternary"},
+    "ternary alone": {"weights": ("ternary",), "cell": "ternary"},
+}
+
+
+def config_of(rows, cols, loops=4, **array):
     return CoreConfig.from_dict({
-        "array": {"rows": rows, "cols": cols, "fanout": 2}, "memory": MEMORY,
+        "array": {"rows": rows, "cols": cols, "fanout": 2, **array}, "memory": MEMORY,
         "vector": {"lanes": 1}, "control": {"execute_loops": loops}})
 
 
@@ -39,7 +50,7 @@ class TB:
         generator = np.random.default_rng(seed)
         for pad in self.state.pads.values():
             pad.data[:] = generator.integers(0, 256, pad.data.shape, np.uint8)
-        self.acc = np.zeros((config.memory.acc_rows, config.array.cols), np.int64)
+        self.acc = np.zeros((config.memory.acc_rows, config.array.sum_cols), np.int64)
         self.waits, self.raises = Counter(), Counter()
         self.expected_waits, self.expected_raises = Counter(), Counter()
         self.issued = []    # cycles in which a row was read
@@ -100,6 +111,7 @@ class TB:
                                                rng.choice([0, m])]),
                 "wgt_base": rng.randrange(64), "wgt_rewind": rng.randrange(-9, 3),
                 "k_last": rng.randint(1, config.array.rows), "accumulate": rng.randrange(2),
+                "format": WeightFormat[rng.choice(config.array.weights).upper()],
                 "ring": [rng.choice([0, rng.randint(1, 6)]), rng.choice([0, rng.randint(2, 6)]),
                          rng.choice([0, 5])],
             }
@@ -130,7 +142,7 @@ class TB:
     async def _cycle(self, ctx, waiting):
         dut, rng = self.dut, self.rng
         for name, row_bytes in (("act", self.config.act_row_bytes),
-                                ("wgt", self.config.array.cols)):
+                                ("wgt", self.config.wgt_row_bytes)):
             port, rows = getattr(dut, name), getattr(self.state, name)
             ctx.set(port.ready, 1)
             row = self.reads[name].popleft()
@@ -174,7 +186,7 @@ class TB:
         """Sums and semaphores are the model's."""
         assert self.error is None
         wrapped = (self.acc + 2**31) % 2**32 - 2**31
-        assert np.array_equal(wrapped, self.state.acc[:, :self.config.array.cols])
+        assert np.array_equal(wrapped, self.state.acc[:, :self.config.array.sum_cols])
         assert (self.waits, self.raises) == (self.expected_waits, self.expected_raises)
 
 
@@ -184,6 +196,24 @@ def test_random_commands_equal_the_model(rows, cols, loops, pause):
     tb = TB(config_of(rows, cols, loops), seed=rows, pause=pause)
     tb.run([tb.random_command() for _ in range(10)])
     tb.check()
+
+
+@pytest.mark.parametrize("formats", FORMATS)
+@pytest.mark.parametrize("rows, cols", [(4, 4), (3, 5), (1, 1)])
+def test_random_commands_with_any_weights_equal_the_model(formats, rows, cols):
+    tb = TB(config_of(rows, cols, 5, **FORMATS[formats]), seed=rows)
+    tb.run([tb.random_command() for _ in range(12)])
+    tb.check()
+
+
+@pytest.mark.parametrize("name", ["int8", "int4", "ternary"])
+@pytest.mark.parametrize("formats", ["all", "pairs", "ternary cells"])
+def test_a_tile_of_any_weights_costs_the_same(formats, name):
+    tb = TB(config_of(4, 3, 5, **FORMATS[formats]), seed=0)
+    tb.run([tb.tiles(m, k_tiles=4, format=WeightFormat[name.upper()]) for m in (1, 4, 6)])
+    tb.check()
+    firsts = [*tb.issued[:4], *tb.issued[4:20:4], *tb.issued[20::6]]
+    assert np.diff(firsts).tolist() == [4] * 8 + [6] * 3
 
 
 @pytest.mark.parametrize("rows, cols", [(1, 1), (3, 5), (4, 4)])

@@ -1,22 +1,21 @@
-"""Multiplier strategies: values, latency and the moment a weight changes."""
+"""The multiplier: values, latency and the moment a weight changes."""
 
 import random
 
 import pytest
-from systolith_hw.config import STRATEGIES as CONFIGURABLE
-from systolith_hw.multiply import STRATEGIES, strategy_named
+from systolith_hw.multiply import Multiplier
 
 from .simulate import simulate
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_multiplies_by_the_weight_taken_with_the_activation_of_the_swap(name):
-    rng = random.Random(name)
-    strategy = strategy_named(name)
-    dut = strategy.multiplier()
-    extremes = [-128, -127, -1, 0, 1, 127]
-    operands = [(a, w, 1) for a in extremes for w in extremes]
-    operands += [(rng.randrange(-128, 128), rng.randrange(-128, 128), rng.random() < 0.3)
+@pytest.mark.parametrize("bits", [2, 4, 5, 8])
+def test_multiplies_by_the_weight_taken_with_the_activation_of_the_swap(bits):
+    rng = random.Random(bits)
+    dut = Multiplier(weight_bits=bits)
+    low, high = -1 << (bits - 1), (1 << (bits - 1)) - 1
+    extremes = {low, low + 1, -1, 0, 1, high}
+    operands = [(a, w, 1) for a in (-128, -127, -1, 0, 1, 127) for w in sorted(extremes)]
+    operands += [(rng.randrange(-128, 128), rng.randint(low, high), rng.random() < 0.3)
                  for _ in range(1000)]
 
     async def bench(ctx):
@@ -26,20 +25,15 @@ def test_multiplies_by_the_weight_taken_with_the_activation_of_the_swap(name):
             ctx.set(dut.weight, weight)
             ctx.set(dut.swap, swap)
             *_, product = await ctx.tick().sample(dut.product)
-            if len(products) >= strategy.latency:
-                assert product == products[-strategy.latency]
+            if len(products) >= Multiplier.LATENCY:
+                assert product == products[-Multiplier.LATENCY]
             active = weight if swap else active
             products.append(activation * active)
 
-    assert len(dut.product) == strategy.product_bits
     simulate(dut, bench)
 
 
-def test_every_strategy_a_configuration_may_name_exists():
-    assert set(CONFIGURABLE) <= set(STRATEGIES)
-
-
-def test_refuses_a_strategy_that_does_not_exist():
+def test_refuses_weights_that_are_too_wide():
     with pytest.raises(ValueError) as info:
-        strategy_named("magic")
-    assert str(info.value) == "strategy must be one of generic, not 'magic'"
+        Multiplier(weight_bits=9)
+    assert str(info.value) == "weight_bits must be from 2 to 8, not 9"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from systolith.model.address import loop_offsets, wrap
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import LoadMode, Memory, Opcode
+from systolith_hw.isa import LoadMode, Memory, Opcode, WeightFormat
 from systolith_hw.legal import loops_of
 
 from .steps import Access, Step, draw_base, draw_counts, draw_ring, draw_strides, padded
@@ -90,10 +90,16 @@ def _execute(step: Step, config: CoreConfig) -> list[Access] | None:
     values, counts = step.fields, step.counts
     act, acc = (_tile_rows(step, config, name) for name in ("act", "acc"))
     tile = np.arange(prod(counts[2:]))
-    valid = np.where((tile + 1) % counts[2] == 0, values["k_last"], config.array.rows)
-    first = (values["wgt_base"] + np.cumsum(valid) - valid
+    name = WeightFormat(values["format"]).name.lower()
+    parts = config.weight_parts(name)
+    # Iterations of loop 2 that meet the same weights, digit by digit, and tiles of K.
+    turns, k_count = (counts[2:4] if config.array.digits(name) > 1 else (1, counts[2]))
+    valid = np.where((tile // turns + 1) % k_count == 0, values["k_last"], config.array.rows)
+    packed = -(-valid // parts)
+    moves = np.where((tile + 1) % turns == 0, packed, 0)
+    first = (values["wgt_base"] + np.cumsum(moves) - moves
              + values["wgt_rewind"] * (tile // prod(counts[2:-1])))
-    row = np.minimum(np.arange(config.array.rows), valid[:, None] - 1)
+    row = np.minimum(np.arange(config.array.rows), packed[:, None] - 1)
     wgt = wrap(first[:, None] + row, values["wgt_base"], values["ring"][1])
     sizes = config.memory
     for rows, limit in ((act, sizes.act_rows), (acc, sizes.acc_rows), (wgt, sizes.wgt_rows)):
@@ -157,7 +163,8 @@ def setting_up(choice: random.Random, config: CoreConfig) -> list[Step]:
         "act_jumps": padded([1], config, Opcode.EXECUTE, 0),
         "acc_jumps": padded([1], config, Opcode.EXECUTE, 0)}, {
         "act_base": 0, "acc_base": 0, "wgt_base": 0, "wgt_rewind": 0, "k_last": config.array.rows,
-        "accumulate": 0, "ring": [varied.bit_length() - 1, 0, 0]}, choice.getrandbits(30), True))
+        "format": _draw_format(choice, config), "accumulate": 0,
+        "ring": [varied.bit_length() - 1, 0, 0]}, choice.getrandbits(30), True))
     return [*steps, *writing_records(choice, config)]
 
 
@@ -253,6 +260,10 @@ def _draw_transfer(choice: random.Random, config: CoreConfig, opcode: Opcode,
                 choice.getrandbits(30))
 
 
+def _draw_format(choice: random.Random, config: CoreConfig) -> WeightFormat:
+    return WeightFormat[choice.choice(config.array.weights).upper()]
+
+
 def _draw_execute(choice: random.Random, config: CoreConfig) -> Step | None:
     sizes = config.memory
     loops = loops_of(Opcode.EXECUTE, config)
@@ -280,4 +291,5 @@ def _draw_execute(choice: random.Random, config: CoreConfig) -> Step | None:
     return Step(Opcode.EXECUTE, counts, {"act_jumps": act_strides, "acc_jumps": acc_strides}, {
         "act_base": act, "acc_base": acc, "wgt_base": wgt, "wgt_rewind": rewind,
         "k_last": choice.randint(1, config.array.rows), "accumulate": choice.randint(0, 1),
+        "format": _draw_format(choice, config),
         "ring": list(rings)}, choice.getrandbits(30))

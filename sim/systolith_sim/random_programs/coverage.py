@@ -8,7 +8,8 @@ from typing import Any
 from rich.table import Table
 from systolith.model.validate import prepare
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import COMMANDS, ONCE, ControlOp, Field, Memory, Opcode
+from systolith_hw.formats import BITS
+from systolith_hw.isa import COMMANDS, ONCE, ControlOp, Field, Memory, Opcode, WeightFormat
 from systolith_hw.legal import COUNT_SLOTS, loops_of, supported
 
 from .combinations import (
@@ -27,7 +28,8 @@ from .vectors import STREAMS
 __all__ = ["Coverage"]
 
 PAGE_BYTES = 4096   # that a burst may not leave
-WIDEST = CoreConfig()   # has every loop and value
+# Has every loop and value.
+WIDEST = CoreConfig.from_dict({"array": {"weights": tuple(BITS)}})
 ENGINES = (Opcode.LOAD, Opcode.EXECUTE, Opcode.VECTOR, Opcode.STORE)
 SLOTS = ("wait0", "wait1", "raise0", "raise1")
 # Fields that `_features` looks at by itself, or that are the same in every command.
@@ -96,7 +98,8 @@ _SPECIAL = {
     Opcode.STORE: ("unaligned in memory", "unaligned in row", "across 4 KB", "across rows",
                    "last row in part"),
     Opcode.EXECUTE: ("tile shorter than the array", "tile longer than the array",
-                     "last weight tile in part"),
+                     "last weight tile in part", "pairs", "digit by digit",
+                     "several array rows in a weight row"),
     Opcode.VECTOR: ("all groups of a row", "narrow clamp", *SPECIAL_GROUPS),
 }
 
@@ -132,6 +135,13 @@ def _special(opcode: Opcode, fields: Mapping[str, Any], config: CoreConfig,
             yield "tile longer than the array"
         if fields["k_last"] < config.array.rows:
             yield "last weight tile in part"
+        weights = WeightFormat(fields["format"]).name.lower()
+        if config.array.columns(weights) > config.array.cols:
+            yield "pairs"
+        if config.array.digits(weights) > 1 and fields["counts"][2] > 1:
+            yield "digit by digit"
+        if config.weight_parts(weights) > 1:
+            yield "several array rows in a weight row"
     elif opcode == Opcode.VECTOR:
         if fields["counts"][0] == config.groups_per_row > 1:
             yield "all groups of a row"

@@ -10,6 +10,7 @@ from systolith.assembly import disassemble
 from systolith.device import PAGE_BYTES, ModelDevice
 from systolith.errors import CoreError
 from systolith_hw.config import CoreConfig
+from systolith_hw.formats import BITS
 from systolith_hw.isa import COMMAND_BYTES, ErrorCode
 from systolith_hw.registers import STATES
 
@@ -95,6 +96,13 @@ class Expected:
     interrupt: bool
 
 
+def _random_weights(choice: random.Random) -> dict[str, Any]:
+    """Formats, often several, and how elements multiply."""
+    return {"weights": choice.sample(tuple(BITS), choice.choice([1, 2, 3, 3])),
+            "cell": choice.choice(["int8", "int8", "int4", "ternary"]),
+            "pairs": choice.random() < 0.4}
+
+
 def random_config(seed: int) -> CoreConfig:
     """A small core with anything in it."""
     choice = random.Random(seed)
@@ -104,7 +112,7 @@ def random_config(seed: int) -> CoreConfig:
             return CoreConfig.from_dict({
                 "name": f"random_{seed}",
                 "array": {"rows": choice.randint(1, 9), "cols": choice.randint(1, 9),
-                          "fanout": choice.choice([1, 2, 4])},
+                          "fanout": choice.choice([1, 2, 4]), **_random_weights(choice)},
                 "memory": {"act_rows": 1 << choice.randint(4, 8),
                            "act_banks": choice.choice([1, 2, 4]),
                            "wgt_rows": 1 << choice.randint(4, 7),

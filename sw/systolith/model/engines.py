@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from math import prod
 
 import numpy as np
-from systolith_hw.isa import ONCE, ErrorCode, LoadMode, Memory, Opcode
+from systolith_hw.isa import ONCE, ErrorCode, LoadMode, Memory, Opcode, WeightFormat
 
 from ..errors import CoreError
 from .address import ROW_MASK, loop_offsets, strides_of, wrap
@@ -15,6 +15,7 @@ from .arithmetic import matmul_int8
 from .state import CoreState
 from .validate import Fields
 from .vector import VectorWork
+from .weights import Weights
 
 __all__ = ["PROGRESS", "RUN", "Engine"]
 
@@ -110,7 +111,10 @@ def execute(state: CoreState, index: int, fields: Fields) -> Engine:
     """Activation rows through the array into the accumulator."""
     config = state.config
     depth = config.control.execute_loops
-    rows, cols = config.array.rows, config.array.cols
+    rows = config.array.rows
+    weights = Weights(config, WeightFormat(fields["format"]).name.lower())
+    digits, parts, cols = weights.digits, weights.parts, weights.columns
+    sum_cols = config.array.sum_cols    # beyond a tile's columns, sums are 0
     counts = fields["counts"][:depth]
     split = _split_level(fields, counts)
     act_strides = strides_of(counts, fields["act_jumps"][:depth])
@@ -124,8 +128,13 @@ def execute(state: CoreState, index: int, fields: Fields) -> Engine:
 
     number = np.arange(tiles)
     k_tiles = prod(counts[2:depth - 1])          # of one column tile
-    valid = np.where(number % counts[2] == counts[2] - 1, fields["k_last"], rows)
-    wgt_tiles = (fields["wgt_base"] + np.cumsum(valid) - valid
+    # Of weights with several digits loop 2 walks the digits, and the next loop K.
+    turns = counts[2] if digits > 1 else 1
+    k_count = counts[3] if digits > 1 else counts[2]
+    digit = number % turns % digits
+    valid = np.where(number // turns % k_count == k_count - 1, fields["k_last"], rows)
+    taken = np.where(number % turns == turns - 1, -(-valid // parts), 0)
+    wgt_tiles = (fields["wgt_base"] + np.cumsum(taken) - taken
                  + fields["wgt_rewind"] * (number // k_tiles))
     first = number % k_tiles == 0                # of a column tile
     overwrite = first & (not fields["accumulate"])
@@ -148,15 +157,22 @@ def execute(state: CoreState, index: int, fields: Fields) -> Engine:
                                   fields["ring"][0], config.memory.act_rows)
         targets = scratchpad_rows(acc_rows + acc_tiles[start], fields["acc_base"],
                                   fields["ring"][2], config.memory.acc_rows)
-        weight_rows = wgt_tiles[start:stop, None] + np.arange(rows)
-        used = np.arange(rows) < valid[start:stop, None]
-        weights = np.zeros((count, rows, cols), np.int8)
-        weights[used] = state.wgt[scratchpad_rows(weight_rows[used], fields["wgt_base"],
-                                                  fields["ring"][1], config.memory.wgt_rows)]
+        packed_rows = -(-rows // parts)
+        weight_rows = wgt_tiles[start:stop, None] + np.arange(packed_rows)
+        used = parts * np.arange(packed_rows) < valid[start:stop, None]
+        tiles = np.zeros((count, packed_rows, parts, cols), np.int8)
+        values = weights.values(state.wgt[scratchpad_rows(
+            weight_rows[used], fields["wgt_base"], fields["ring"][1],
+            config.memory.wgt_rows)].view(np.uint8))
+        of_digit = np.broadcast_to(digit[start:stop, None], used.shape)[used]
+        tiles[used] = values[np.arange(len(values)), :, of_digit]
+        tiles = tiles.reshape(count, packed_rows * parts, cols)[:, :rows]
+        tiles[np.arange(rows) >= valid[start:stop, None]] = 0
         operands = state.act[sources, :rows].reshape(len(sources), count * rows)
-        sums = matmul_int8(operands, weights.reshape(count * rows, cols))
+        sums = matmul_int8(operands, tiles.reshape(count * rows, cols))
         if overwrite[start]:
             state.acc[targets, :cols] = sums
+            state.acc[targets, cols:sum_cols] = 0
         else:
             state.acc[targets, :cols] += sums
         state.counters["rows"] += sources.size

@@ -144,7 +144,7 @@ def _check_store(fields: Fields, config: CoreConfig) -> bool:
 def _check_execute(fields: Fields, config: CoreConfig) -> bool:
     return (_loops_fit(fields, config.control.execute_loops)
             and 1 <= fields["k_last"] <= config.array.rows
-            and fields["format"] == WeightFormat.INT8)
+            and fields["format"] in {WeightFormat[name.upper()] for name in config.array.weights})
 
 
 def _check_vector(fields: Fields, config: CoreConfig) -> bool:

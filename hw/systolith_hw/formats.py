@@ -1,0 +1,34 @@
+"""Weight formats, and which strategies multiply by them."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["BITS", "DIGIT_BITS", "RANGES", "STRATEGIES", "Strategy"]
+
+BITS = MappingProxyType({"int8": 8, "int4": 4, "ternary": 2})
+RANGES = MappingProxyType({"int8": (-128, 127), "int4": (-8, 7), "ternary": (-1, 1)})
+# Of a wider weight, what an element of this cell multiplies by in one turn.
+DIGIT_BITS = MappingProxyType({"int8": 8, "int4": 4, "ternary": 1})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """What a strategy can be made of.
+
+    Parameters
+    ----------
+    cells : tuple of str
+        Cells it has.
+    pairs : tuple of str
+        Cells it has that also multiply by pairs.
+    chips : tuple of str
+        Families that have its multipliers; none: all have.
+    """
+    cells: tuple[str, ...]
+    pairs: tuple[str, ...] = ()
+    chips: tuple[str, ...] = ()
+
+
+STRATEGIES = MappingProxyType({
+    "generic": Strategy(cells=("int8", "int4", "ternary"), pairs=("int8",)),
+})
