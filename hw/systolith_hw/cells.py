@@ -203,8 +203,12 @@ def place(m: Module, platform: Any, name: str, component: wiring.Component) -> N
 
 
 def unused(component: wiring.Component) -> None:
-    """Say that ``component`` may never be elaborated; Amaranth warns otherwise."""
+    """Say that ``component``, and those it was made of, may never be elaborated; Amaranth warns
+    otherwise."""
     vars(component)["_MustUse__used"] = True
+    for part in vars(component).values():
+        if isinstance(part, wiring.Component):
+            unused(part)
 
 
 def check(m: Module, platform: Any, condition: Any, message: str) -> None:

@@ -85,23 +85,35 @@ class Classifier:
         return self.hidden(x) @ self.weights[1] + self.biases[1]
 
 
-def train(digits: Digits, *, seed: int = 1,
+def train(digits: Digits, *, seed: int = 1, pretrained: Classifier | None = None,
+          weight_format: str = "int8",
           progress: Callable[[str], None] = lambda text: None) -> Classifier:
     """Train with Adam on the cross-entropy of softmax; the clamp takes part.
+
+    With weights narrower than int8, sums are those of the quantised weights, and gradients go on to
+    the real ones as if nothing were between (Bengio, Leonard and Courville, "Estimating or
+    propagating gradients through stochastic neurons", arXiv:1308.3432).
 
     Parameters
     ----------
     digits : Digits
     seed : int
         Of the weights at the start and of the order of images.
+    pretrained : Classifier or None
+        What to go on from.
+    weight_format : str
+        That the weights are for.
     progress : callable
         Told how far it is.
     """
     rng = np.random.default_rng(seed)
     sizes = (digits.train_x.shape[1], HIDDEN, CLASSES)
     values = []
-    for fan_in, fan_out in pairwise(sizes):
-        values += [rng.normal(0, np.sqrt(2 / fan_in), (fan_in, fan_out)), np.zeros(fan_out)]
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        if pretrained is None:
+            values += [rng.normal(0, np.sqrt(2 / fan_in), (fan_in, fan_out)), np.zeros(fan_out)]
+        else:
+            values += [pretrained.weights[i], pretrained.biases[i]]
     means, squares = [0 * v for v in values], [0 * v for v in values]
     wanted = np.eye(CLASSES)[digits.train_y]
     steps = EPOCHS * -(-len(wanted) // BATCH)
@@ -111,7 +123,10 @@ def train(digits: Digits, *, seed: int = 1,
         order = rng.permutation(len(wanted))
         for start in range(0, len(order), BATCH):
             chosen = order[start:start + BATCH]
-            gradients = _gradients(values, digits.train_x[chosen], wanted[chosen])
+            seen = values
+            if weight_format != "int8":
+                seen = [_as_quantised(value, weight_format) for value in values]
+            gradients = _gradients(seen, digits.train_x[chosen], wanted[chosen])
             rate = RATE * (1 - step / steps)
             step += 1
             for i, gradient in enumerate(gradients):
@@ -120,6 +135,14 @@ def train(digits: Digits, *, seed: int = 1,
                 values[i] = values[i] - rate * (means[i] / (1 - 0.9 ** step)) / (
                     np.sqrt(squares[i] / (1 - 0.999 ** step)) + 1e-8)
     return Classifier(weights=(values[0], values[2]), biases=(values[1], values[3]), clamp=CLAMP)
+
+
+def _as_quantised(value: np.ndarray, weight_format: str) -> np.ndarray:
+    """Weights as the core will have them; biases stay."""
+    if value.ndim == 1:
+        return value
+    quantised, scale = quantise_weights(value, weight_format)
+    return quantised * scale
 
 
 def _gradients(values: list[np.ndarray], x: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:
@@ -152,15 +175,17 @@ class Quantised:
         return quantise(x, self.scale, self.zero_point)
 
 
-def quantise_classifier(classifier: Classifier, calibration: np.ndarray) -> Quantised:
-    """int8 layers, with the ranges of activations taken from the images in ``calibration``."""
+def quantise_classifier(classifier: Classifier, calibration: np.ndarray,
+                        weight_format: str = "int8") -> Quantised:
+    """Layers of integers, with the ranges of activations taken from the images in
+    ``calibration``."""
     hidden = classifier.hidden(calibration)
     scores = classifier.scores(calibration)
     ranges = [activation_scale(0.0, 1.0), activation_scale(0.0, float(hidden.max())),
               activation_scale(float(scores.min()), float(scores.max()))]
     layers = []
     for i, (before, after) in enumerate(pairwise(ranges)):
-        weights, weight_scale = quantise_weights(classifier.weights[i])
+        weights, weight_scale = quantise_weights(classifier.weights[i], weight_format)
         bias = np.rint(classifier.biases[i] / (before[0] * weight_scale)).astype(np.int32)
         multiplier, shift = quantise_multiplier(before[0] * weight_scale / after[0])
         clamp = (-128, 127)
@@ -168,5 +193,6 @@ def quantise_classifier(classifier: Classifier, calibration: np.ndarray) -> Quan
             low, high = quantise(np.array([0.0, classifier.clamp]), *after).tolist()
             clamp = (low, high)
         layers.append(Linear(weights=weights, bias=bias, multiplier=multiplier, shift=shift,
-                             input_zero_point=before[1], zero_point=after[1], clamp=clamp))
+                             input_zero_point=before[1], zero_point=after[1], clamp=clamp,
+                             weight_format=weight_format))
     return Quantised(layers=tuple(layers), scale=ranges[0][0], zero_point=ranges[0][1])

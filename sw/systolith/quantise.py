@@ -3,10 +3,14 @@
 import math
 
 import numpy as np
+from systolith_hw.checks import check_choice
+from systolith_hw.formats import RANGES
 
 __all__ = ["activation_scale", "quantise", "quantise_multiplier", "quantise_weights"]
 
 MAX_SHIFT = 7
+TERNARY_THRESHOLD = 0.7
+CLIPS = tuple(np.linspace(0.5, 1.0, 11).tolist())   # shares of a channel's range
 
 
 def quantise_multiplier(scale: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,24 +53,45 @@ def quantise_multiplier(scale: float | np.ndarray) -> tuple[np.ndarray, np.ndarr
             np.array(shifts, np.int8).reshape(values.shape))
 
 
-def quantise_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric int8 weights with one scale per output channel.
+def quantise_weights(weights: np.ndarray, weight_format: str = "int8") -> tuple[
+        np.ndarray, np.ndarray]:
+    """Symmetric weights with one scale per output channel.
+
+    int8 scales spread the channel's range; int4 ones clip it where that makes the squared error
+    least. Ternary weights are those of Li, Zhang and Liu, "Ternary weight networks",
+    arXiv:1605.04711: 0 up to 0.7 of the mean magnitude, and the scale is the mean magnitude of the
+    others.
 
     Parameters
     ----------
     weights : float array, (K, N)
+    weight_format : str
+        ``int8``, ``int4`` or ``ternary``.
 
     Returns
     -------
     quantised : int8 array, (K, N)
-        -127 to 127.
+        -127 to 127, -7 to 7, or -1 to 1.
     scale : float64 array, (N,)
         ``weights`` is about ``quantised * scale``.
     """
+    check_choice("weight_format", weight_format, tuple(RANGES))
     weights = np.asarray(weights, np.float64)
-    peak = np.abs(weights).max(axis=0)
-    scale = np.where(peak > 0, peak / 127, 1.0)
-    return np.clip(np.rint(weights / scale), -127, 127).astype(np.int8), scale
+    sizes = np.abs(weights)
+    if weight_format == "ternary":
+        chosen = sizes > TERNARY_THRESHOLD * sizes.mean(axis=0)
+        count = chosen.sum(axis=0)
+        scale = np.where(count > 0, (sizes * chosen).sum(axis=0) / np.maximum(count, 1), 1.0)
+        return (np.sign(weights) * chosen).astype(np.int8), scale
+    high = RANGES[weight_format][1]
+    peak = sizes.max(axis=0)
+    shares = (1.0,) if weight_format == "int8" else CLIPS
+    scales = np.array([np.where(peak > 0, share * peak / high, 1.0) for share in shares])
+    candidates = np.clip(np.rint(weights / scales[:, None]), -high, high)
+    errors = ((candidates * scales[:, None] - weights) ** 2).sum(axis=1)
+    best = errors.argmin(axis=0)
+    columns = np.arange(weights.shape[1])
+    return candidates[best, :, columns].T.astype(np.int8), scales[best, columns]
 
 
 def activation_scale(low: float, high: float) -> tuple[float, int]:

@@ -20,7 +20,7 @@ from systolith_hw.config import CoreConfig
 
 from ..shapes import SUITES, Shape, read_shapes, suite_shapes
 from ..vector.elements import FUNCTIONS
-from .gemm import PAGE_BYTES
+from .gemm import PAGE_BYTES, check_format
 from .measure import GOOD_SHARE, RESULTS, Task, measure
 from .options import (
     check_count,
@@ -29,6 +29,7 @@ from .options import (
     configuration,
     json_option,
     memory_options,
+    weights_option,
 )
 from .output import (
     INTERRUPTED,
@@ -86,6 +87,7 @@ where layers.csv has a line such as m,n,k and below it one such as 100,70,300 fo
 @click.option("--function", metavar="NAME", shell_complete=complete(*FUNCTIONS),
               help="int8 results go through a table of this function, in steps of 1/16: one of "
                    f"{', '.join(FUNCTIONS)}.")
+@weights_option
 @memory_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Of operands and jitter.")
 @click.option("--jobs", type=int, metavar="COUNT",
@@ -95,8 +97,8 @@ where layers.csv has a line such as m,n,k and below it one such as 100,70,300 fo
 def bench_gemm(m: int | None, n: int | None, k: int | None, file: str | None, suite: str | None,
                preset: str | None, path: str | None, assignments: tuple[str, ...],
                device_name: str, params: bool, int32: bool, function: str | None,
-               memory_timing: dict[str, Any], seed: int, jobs: int | None, output: str | None,
-               as_json: bool):
+               weight_format: str, memory_timing: dict[str, Any], seed: int, jobs: int | None,
+               output: str | None, as_json: bool):
     """Run matrix products, check them, and compare their cycles with the bound.
 
     The bound is what array or bus need at least, whichever is more: with an array of R x C, the
@@ -109,6 +111,7 @@ def bench_gemm(m: int | None, n: int | None, k: int | None, file: str | None, su
     A shape that occurs several times is run and shown once, and counted several times.
     """
     config = configuration(preset, path, assignments, default=PRESET)
+    check_format(config, weight_format)
     if device_name not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, not {device_name!r}")
     if memory_timing and device_name != "rtl":
@@ -128,7 +131,8 @@ def bench_gemm(m: int | None, n: int | None, k: int | None, file: str | None, su
     shapes = _shapes({"m": m, "n": n, "k": k}, file, suite)
     results = "int32" if int32 else "params" if params else "int8"
     tasks = [Task(config=config, shape=shape, results=results, function=function, seed=seed,
-                  device=device_name, memory_timing=memory_timing) for shape in shapes]
+                  weight_format=weight_format, device=device_name, memory_timing=memory_timing)
+             for shape in shapes]
     for task in tasks:
         task.check()
     steps = Steps(quiet=as_json)
@@ -143,7 +147,8 @@ def bench_gemm(m: int | None, n: int | None, k: int | None, file: str | None, su
         print_json({"preset": None if path else preset or PRESET, "core": config.name,
                     "fingerprint": f"{config.fingerprint:016x}", "config": config.to_dict(),
                     "device": device_name, "memory": memory_timing, "results": results,
-                    "function": function, "seed": seed, **summary, "shapes": rows})
+                    "function": function, "weights": weight_format, "seed": seed, **summary,
+                    "shapes": rows})
     else:
         _print(config, rows, summary, tasks[0], output)
     wrong = {str(_shape(row)): None for row in rows if row["bit_exact"] is False}
@@ -320,6 +325,8 @@ def _print(config: CoreConfig, rows: list[dict[str, Any]], summary: dict[str, An
                      + (f", memory {memory}" if memory else ""),
              "results": RESULTS[task.results].text
                         + (f", then {task.function}" if task.function else "")}
+    if task.weight_format != "int8":
+        facts["weights"] = task.weight_format
     if summary["geomean_share_of_bound"] is not None:
         lowest = min(rows, key=lambda row: row["share_of_bound"])
         facts["of bound"] = (f"{_percent(summary['geomean_share_of_bound'])} (geometric mean), "

@@ -8,18 +8,27 @@ from typing import Any
 import click
 import numpy as np
 from systolith_hw.config import CoreConfig
+from systolith_hw.formats import RANGES
 
 from ..device import Device, ModelDevice, open_device
 from ..gemm import plan_gemm
 from ..image import Image
 from ..quantise import quantise_multiplier
 from ..shapes import Shape
-from .options import check_count, config_options, configuration, json_option, memory_options
+from .options import (
+    check_count,
+    config_options,
+    configuration,
+    json_option,
+    memory_options,
+    weights_option,
+)
 from .output import Steps, check_folder, print_facts, print_json, write_file
 from .reference import expected_product, requantised
 
-__all__ = ["PAGE_BYTES", "Operands", "check_window", "compare_memories", "compile_product",
-           "cycles_text", "gemm", "memory_for", "speed", "trace_text"]
+__all__ = ["PAGE_BYTES", "Operands", "check_format", "check_window", "compare_memories",
+           "compile_product", "cycles_text", "gemm", "memory_for", "random_weights", "speed",
+           "trace_text"]
 
 PAGE_BYTES = 4096
 
@@ -46,11 +55,12 @@ def compare_memories(device: Device, other: Device) -> bool:
         for start in range(0, device.memory_bytes, step))
 
 
-def speed(config: CoreConfig, macs: int, cycles: int | None) -> dict[str, Any]:
+def speed(config: CoreConfig, macs: int, cycles: int | None,
+          weight_format: str = "int8") -> dict[str, Any]:
     """``cycles``, ``macs``, ``macs_per_cycle``, ``utilization``; null what was not counted."""
     rate = macs / cycles if cycles else None
     return {"cycles": cycles, "macs": macs, "macs_per_cycle": rate,
-            "utilization": rate / config.macs_per_cycle if rate is not None else None}
+            "utilization": rate / config.peak(weight_format) if rate is not None else None}
 
 
 def cycles_text(device: Device):
@@ -79,6 +89,7 @@ class Operands:
     shift: int | np.ndarray | None
     clamp: tuple[int, int]
     table: np.ndarray | None = None
+    weight_format: str = "int8"
 
     def expected(self) -> np.ndarray:
         """From NumPy alone."""
@@ -112,8 +123,23 @@ def _size(name: str, given: int | None, found: int | None, default: int) -> int:
     return given or found or default
 
 
+def random_weights(rng: np.random.Generator, shape: tuple[int, int],
+                   weight_format: str) -> np.ndarray:
+    """Any weights of the format."""
+    low, high = RANGES[weight_format]
+    return rng.integers(low, high + 1, shape, dtype=np.int8)
+
+
+def check_format(config: CoreConfig, weight_format: str) -> None:
+    """Raise ``ValueError`` where the core does not have the format."""
+    if weight_format not in config.array.weights:
+        raise ValueError(f"weights must be one of array.weights={','.join(config.array.weights)}, "
+                         f"not {weight_format!r}")
+
+
 def _operands(files: dict[str, str | None], sizes: dict[str, int | None], *, seed: int,
-              int32: bool, scale: float | None, clamp: tuple[int, int]) -> Operands:
+              int32: bool, scale: float | None, clamp: tuple[int, int],
+              weight_format: str) -> Operands:
     check_count("seed", seed, 0)
     rng = np.random.default_rng(seed)
     a = _load("a", files["a"], ("int8", "uint8"), "(M, K)", 2) if files["a"] else None
@@ -133,7 +159,7 @@ def _operands(files: dict[str, str | None], sizes: dict[str, int | None], *, see
     if a is None:
         a = rng.integers(-128, 128, (m, k), dtype=np.int8)
     if b is None:
-        b = rng.integers(-128, 128, (k, n), dtype=np.int8)
+        b = random_weights(rng, (k, n), weight_format)
     if random_bias:
         bias = rng.integers(-(1 << 12), 1 << 12, n, dtype=np.int32)
     multiplier = shift = None
@@ -146,7 +172,8 @@ def _operands(files: dict[str, str | None], sizes: dict[str, int | None], *, see
         # The spread of the sums becomes about 40 steps; every column a little differently.
         spread = max(1.0, float(a.std()) * float(b.std()) * k ** 0.5)
         multiplier, shift = quantise_multiplier(40 / spread * rng.uniform(0.5, 1.5, n))
-    return Operands(a=a, b=b, bias=bias, multiplier=multiplier, shift=shift, clamp=clamp)
+    return Operands(a=a, b=b, bias=bias, multiplier=multiplier, shift=shift, clamp=clamp,
+                    weight_format=weight_format)
 
 
 def compile_product(operands: Operands, config: CoreConfig) -> tuple[Image, np.ndarray]:
@@ -162,7 +189,8 @@ def compile_product(operands: Operands, config: CoreConfig) -> tuple[Image, np.n
         a, a_zero_point = (a ^ 0x80).view(np.int8), -128
     image = plan_gemm(operands.b, operands.bias, config=config, rows=len(a),
                       multiplier=operands.multiplier, shift=operands.shift,
-                      a_zero_point=a_zero_point, clamp=operands.clamp, table=operands.table)
+                      a_zero_point=a_zero_point, clamp=operands.clamp, table=operands.table,
+                      weight_format=operands.weight_format)
     check_window(config, memory_for(image))
     return image, a
 
@@ -174,6 +202,7 @@ Examples:
   systolith gemm -m 100 -n 70 -k 300 --preset demo --device rtl --json
   systolith gemm --device rtl --memory dram --bandwidth 1/2 --shared
   systolith gemm --device rtl --trace gemm.json
+  systolith gemm --device rtl --weights int4 --set array.weights=int8,int4
   systolith gemm --a x.npy --b w.npy --bias b.npy --int32 --output y.npy
 """)
 @click.option("-m", type=int, metavar="M", help="Rows of A and of the result (default 64).")
@@ -191,6 +220,7 @@ Examples:
               shell_complete=lambda ctx, param, text: [
                   name for name in ("rtl", "model") if name.startswith(text)])
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random operands.")
+@weights_option
 @click.option("--int32", is_flag=True, help="Results are the int32 sums, not requantised int8.")
 @click.option("--scale", type=float, metavar="REAL",
               help="Results are about sum times this (default: so that they fill int8).")
@@ -203,7 +233,7 @@ Examples:
 @json_option
 def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b: str | None,
          file_bias: str | None, preset: str | None, path: str | None,
-         assignments: tuple[str, ...], device_name: str, seed: int, int32: bool,
+         assignments: tuple[str, ...], device_name: str, seed: int, weight_format: str, int32: bool,
          scale: float | None, clamp: tuple[int, int], memory_timing: dict[str, Any],
          trace: str | None, output: str | None, as_json: bool):
     """Multiply two matrices of any size, and check the result.
@@ -213,6 +243,7 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
     anything differs.
     """
     config = configuration(preset, path, assignments)
+    check_format(config, weight_format)
     if device_name not in ("rtl", "model"):
         raise ValueError(f"device must be one of rtl, model, not {device_name!r}")
     simulation = {**memory_timing, **({} if trace is None else {"trace": trace})}
@@ -223,7 +254,8 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
         if file is not None:
             check_folder(Path(file))
     operands = _operands({"a": file_a, "b": file_b, "bias": file_bias}, {"m": m, "n": n, "k": k},
-                         seed=seed, int32=int32, scale=scale, clamp=clamp)
+                         seed=seed, int32=int32, scale=scale, clamp=clamp,
+                         weight_format=weight_format)
     image, a = compile_product(operands, config)
     steps = Steps(quiet=as_json)
     result, equal, alike, cycles, traced = _run(config, image, a, operands, device_name, steps,
@@ -235,8 +267,9 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
     rows, inner = operands.a.shape
     cols = operands.b.shape[1]
     passed = equal and alike is not False
-    report = {"bit_exact": passed, **speed(config, rows * cols * inner, cycles),
-              "m": rows, "n": cols, "k": inner, "device": device_name, "core": config.name}
+    report = {"bit_exact": passed, **speed(config, rows * cols * inner, cycles, weight_format),
+              "m": rows, "n": cols, "k": inner, "weights": weight_format, "device": device_name,
+              "core": config.name}
     if as_json:
         print_json(report)
     else:
@@ -269,7 +302,9 @@ def _run(config: CoreConfig, image: Image, a: np.ndarray, operands: Operands, na
 
 def _print(config: CoreConfig, image: Image, report: dict[str, Any], equal: bool,
            alike: bool | None, output: str | None, trace: str | None) -> None:
-    facts = {"product": f"{report['m']} x {report['k']} by {report['k']} x {report['n']} on "
+    weights = "" if report["weights"] == "int8" else f" of {report['weights']}"
+    facts = {"product": f"{report['m']} x {report['k']} by {report['k']} x {report['n']}"
+                        f"{weights} on "
                         f"{config.name} ({config.array.rows} x {config.array.cols}), "
                         f"device {report['device']}",
              "NumPy": "every result equal" if equal else "results differ"}
@@ -282,7 +317,8 @@ def _print(config: CoreConfig, image: Image, report: dict[str, Any], equal: bool
         facts["cycles"] = "the model counts none; take --device rtl"
     else:
         facts["cycles"] = f"{report['cycles']:,}"
-        facts["MAC/cycle"] = f"{report['macs_per_cycle']:.2f} of {config.macs_per_cycle}"
+        facts["MAC/cycle"] = (f"{report['macs_per_cycle']:.2f} of "
+                              f"{config.peak(report['weights']):g}")
         facts["utilisation"] = f"{100 * report['utilization']:.1f} %"
     if output is not None:
         facts["result"] = output

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import ceil
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +17,15 @@ from ..image import Image
 from ..quantise import quantise_multiplier
 from ..shapes import Shape
 from ..vector.elements import activation_table
-from .gemm import Operands, check_window, compile_product, cycles_text, memory_for, speed
+from .gemm import (
+    Operands,
+    check_window,
+    compile_product,
+    cycles_text,
+    memory_for,
+    random_weights,
+    speed,
+)
 from .output import Steps
 
 __all__ = ["GOOD_SHARE", "RESULTS", "Results", "Task", "loss_reason", "lost_cycles", "measure",
@@ -57,6 +66,7 @@ class Task:
         One of ``RESULTS``.
     function : str or None
         Of ``vector.elements.FUNCTIONS``, on int8 results in steps of 1/16, as are its own.
+    weight_format : str
     seed : int
         Of the operands, together with the shape: equal tasks have equal measurements.
     device : str
@@ -70,6 +80,7 @@ class Task:
     shape: Shape
     results: str = "int8"
     function: str | None = None
+    weight_format: str = "int8"
     seed: int = 0
     device: str = "rtl"
     memory_timing: dict[str, Any] = field(default_factory=dict)
@@ -80,7 +91,7 @@ class Task:
         """The fewest cycles it can take."""
         kind = RESULTS[self.results]
         return product_bound(self.config, self.shape, result_bytes=kind.result_bytes,
-                             param_bytes=kind.param_bytes)
+                             param_bytes=kind.param_bytes, weights=self.weight_format)
 
     def check(self) -> None:
         """Raise ``ValueError`` where it is plain before all work that the core cannot do it."""
@@ -118,7 +129,9 @@ class Task:
         rng = np.random.default_rng([self.seed, shape.m, shape.n, shape.k])
         most = max(1, min(128, (MAX_SUM - MAX_BIAS) // (128 * shape.k)))
         a = rng.integers(-128, 128, (shape.m, shape.k), dtype=np.int8)
-        b = rng.integers(-most, most, (shape.k, shape.n), dtype=np.int8)
+        b = (rng.integers(-most, most, (shape.k, shape.n), dtype=np.int8)
+             if self.weight_format == "int8" else
+             random_weights(rng, (shape.k, shape.n), self.weight_format))
         bias = multiplier = shift = None
         spread = max(1.0, float(a.std()) * float(b.std()) * shape.k ** 0.5)
         if self.results == "int8":
@@ -129,7 +142,7 @@ class Task:
             multiplier, shift = quantise_multiplier(
                 STEPS_OF_SPREAD / spread * rng.uniform(0.5, 1.5, shape.n))
         return Operands(a=a, b=b, bias=bias, multiplier=multiplier, shift=shift,
-                        clamp=(-128, 127), table=self.table)
+                        clamp=(-128, 127), table=self.table, weight_format=self.weight_format)
 
     @property
     def table(self) -> np.ndarray | None:
@@ -191,7 +204,7 @@ def _report(task: Task, image: Image, counters: dict[str, int],
     predicted = predicted_cycles(task, image)
     if task.device == "predict" and predicted is not None:
         counters = {"cycles": predicted}
-    rates = speed(config, shape.macs, counters.get("cycles"))
+    rates = speed(config, shape.macs, counters.get("cycles"), task.weight_format)
     report: dict[str, Any] = {"m": shape.m, "n": shape.n, "k": shape.k,
                               "orientation": image.orientation, **rates}
     if predicted is not None:
@@ -208,14 +221,14 @@ def _report(task: Task, image: Image, counters: dict[str, int],
             report["bus_share"] = read_words / rates["cycles"]
     if rates["cycles"]:
         report["share_of_bound"] = bound.cycles / rates["cycles"]
-    lost = lost_cycles(config, shape, bound, counters)
+    lost = lost_cycles(config, shape, bound, counters, task.weight_format)
     report |= {f"{cause}_cycles": cycles for cause, cycles in lost.items()}
     report["reason"] = loss_reason(report["share_of_bound"], rates["utilization"], lost)
     return report
 
 
-def lost_cycles(config: CoreConfig, shape: Shape, bound: Bound,
-                counters: dict[str, int]) -> dict[str, int | None]:
+def lost_cycles(config: CoreConfig, shape: Shape, bound: Bound, counters: dict[str, int],
+                weight_format: str = "int8") -> dict[str, int | None]:
     """Where the cycles went in which the array did not multiply with all its elements.
 
     Together they are the cycles beyond M*N*K / (R*C). The first two are in the bound already:
@@ -238,7 +251,7 @@ def lost_cycles(config: CoreConfig, shape: Shape, bound: Bound,
     if "cycles" not in counters:
         return dict.fromkeys(("padding", "bus", "overhead", "fill", "waiting"))
     cycles = counters["cycles"]
-    useful = -(-shape.macs // config.macs_per_cycle)
+    useful = ceil(shape.macs / config.peak(weight_format))
     # Products can beat their bound where reads and writes overlap.
     inherent = min(bound.cycles, cycles) - useful
     overhead = cycles - useful - inherent

@@ -7,9 +7,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 from systolith_hw.config import PRESETS, CoreConfig
+from systolith_hw.formats import BITS
 
 __all__ = ["check_count", "complete", "config_options", "config_options_for", "configuration",
-           "json_option", "memory_options"]
+           "json_option", "memory_options", "weights_option"]
 
 json_option = click.option("--json", "as_json", is_flag=True,
                            help="Print one JSON object instead of text.")
@@ -53,6 +54,13 @@ config_options = config_options_for("demo")
 def complete(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """What ``shell_complete`` of an option with these values is."""
     return lambda ctx, param, text: [word for word in words if word.startswith(text)]
+
+
+weights_option = click.option(
+    "--weights", "weight_format", metavar="FORMAT", default="int8", show_default=True,
+    shell_complete=complete(*BITS),
+    help="Format of the weights, int8, int4 or ternary, which the core must have: "
+         "--set array.weights=int8,int4,ternary.")
 
 
 def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
