@@ -22,6 +22,15 @@ FULLY_CONNECTED = ("fully_connected_mve_1", "fully_connected_null_bias_0", "full
                    "fc_per_ch")
 BATCH_MATMUL = tuple(f"batch_matmul_{number}_s8" for number in range(1, 6))
 CMSIS_NN = FULLY_CONNECTED + BATCH_MATMUL
+FULLY_CONNECTED_INT4 = tuple(f"fully_connected_int4_{number}" for number in (2, 3, 5))
+CONVOLUTION_INT4 = (
+    "basic_int4", "conv_1_x_n_1_int4", "conv_1_x_n_5_int4", "conv_2x2_dilation_5x5_input_int4",
+    "conv_2x2_dilation_int4", "conv_3x2_dilation_int4", "conv_3x3_dilation_5x5_input_int4",
+    "conv_dilation_golden_int4", "conv_out_activation_int4", "kernel1x1_int4_3",
+    "kernel1x1_stride_x_int4", "kernel1x1_stride_x_y_1_int4", "kernel1x1_stride_x_y_2_int4",
+    "kernel1x1_stride_x_y_int4")
+DEPTHWISE_INT4 = ("depthwise_int4_4", *(f"depthwise_int4_generic_{number}" for number in (4, 5, 6)))
+CMSIS_NN_INT4 = FULLY_CONNECTED_INT4 + CONVOLUTION_INT4 + DEPTHWISE_INT4
 CMSIS_NN_VECTOR = (
     "add", "add_s16_spill", "mul", "mul_s16", "softmax", "maximum_broadcast_ch_int8",
     "maximum_broadcast_height_int8", "maximum_no_broadcast_int8", "minimum_broadcast_ch_int8",
@@ -61,6 +70,13 @@ def cmsis_nn(name: str) -> Case:
     config["average"] = name.startswith("avg")
     if name in FULLY_CONNECTED:
         return Case(name, 0, _fully_connected(config, arrays))
+    if name in FULLY_CONNECTED_INT4:
+        shape = config["OUT_CH"], config["ACCUMULATION_DEPTH"]
+        arrays |= {"weights": _nibbles(arrays["input_weights"], *shape),
+                   "bias": arrays["input_bias"]}
+        return Case(name, 0, _fully_connected(config, arrays, weight_format="int4"))
+    if name in CONVOLUTION_INT4 + DEPTHWISE_INT4:
+        return Case(name, 0, _convolution_int4(config, arrays))
     if name in BATCH_MATMUL:
         return Case(name, 0, _batch_matmul(config, arrays))
     build = next(build for prefix, build in (
@@ -137,7 +153,8 @@ def _pooling(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:
     return run
 
 
-def _fully_connected(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:
+def _fully_connected(config: dict[str, Any], arrays: dict[str, np.ndarray],
+                     weight_format: str = "int8") -> Callable:
     depth, channels = config["ACCUMULATION_DEPTH"], config["OUT_CH"]
     expected = arrays.get("output_ref", arrays.get("output"))
     bias = arrays.get("biases", arrays.get("bias"))
@@ -150,8 +167,52 @@ def _fully_connected(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> C
             bias, device=device, multiplier=multiplier, shift=shift,
             a_zero_point=-config["INPUT_OFFSET"], b_zero_point=-config.get("FILTER_OFFSET", 0),
             zero_point=config["OUTPUT_OFFSET"],
-            clamp=(config["OUT_ACTIVATION_MIN"], config["OUT_ACTIVATION_MAX"]))
+            clamp=(config["OUT_ACTIVATION_MIN"], config["OUT_ACTIVATION_MAX"]),
+            weight_format=weight_format)
         return result, expected.reshape(-1, channels)
+    return run
+
+
+def _nibbles(packed: np.ndarray, *shape: int) -> np.ndarray:
+    """int4 numbers, the low nibble of a byte first."""
+    codes = np.stack([packed & 15, packed >> 4 & 15], axis=-1).reshape(-1)
+    values = np.where(codes > 7, codes - 16, codes).astype(np.int8)
+    return values[:np.prod(shape)].reshape(shape)
+
+
+def _convolution_int4(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable:
+    """As one product: every window of the input is a row of activations."""
+    size = {key: config[key] for key in (
+        "IN_CH", "OUT_CH", "INPUT_H", "INPUT_W", "FILTER_Y", "FILTER_X", "OUTPUT_H", "OUTPUT_W")}
+    channels, taps = size["IN_CH"], (size["FILTER_Y"], size["FILTER_X"])
+    if "weights" in arrays:     # depthwise: a matrix with zeros for all other channels
+        taps_weights = _nibbles(arrays["weights"], *taps, size["OUT_CH"])
+        weights = np.zeros((*taps, channels, size["OUT_CH"]), np.int8)
+        for channel in range(size["OUT_CH"]):
+            weights[:, :, channel // config["CH_MULT"], channel] = taps_weights[:, :, channel]
+    else:
+        weights = _nibbles(arrays["input_weights"], size["OUT_CH"], *taps, channels).transpose(
+            1, 2, 3, 0)
+    zero = -config["INPUT_OFFSET"]
+    x = arrays["input"].reshape(-1, size["INPUT_H"], size["INPUT_W"], channels)
+    windows = np.full((len(x), size["OUTPUT_H"], size["OUTPUT_W"], *taps, channels), zero, np.int8)
+    for place in np.ndindex(windows.shape[1:5]):
+        y = place[0] * config["STRIDE_Y"] + place[2] * config["DILATION_Y"] - config["PAD_Y"]
+        column = place[1] * config["STRIDE_X"] + place[3] * config["DILATION_X"] - config["PAD_X"]
+        if 0 <= y < size["INPUT_H"] and 0 <= column < size["INPUT_W"]:
+            windows[:, *place] = x[:, y, column]
+    bias = arrays.get("biases", arrays.get("input_bias"))
+    multiplier, shift = (arrays.get(f"output_{name}", arrays.get(f"output_{short}"))
+                         for name, short in (("multiplier", "mult"), ("shift", "shift")))
+    expected = arrays.get("output_ref", arrays.get("output")).reshape(-1, size["OUT_CH"])
+
+    def run(device: Device) -> tuple[np.ndarray, np.ndarray]:
+        result = gemm(
+            windows.reshape(len(expected), -1), weights.reshape(-1, size["OUT_CH"]), bias,
+            device=device, multiplier=multiplier, shift=shift, a_zero_point=zero,
+            zero_point=config["OUTPUT_OFFSET"], weight_format="int4",
+            clamp=(config["OUT_ACTIVATION_MIN"], config["OUT_ACTIVATION_MAX"]))
+        return result, expected
     return run
 
 

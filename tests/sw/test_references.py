@@ -36,6 +36,20 @@ def test_equals_cmsis_nn(name, preset, device):
     check(cmsis_nn(name), device, PRESETS[preset])
 
 
+INT4_ARRAYS = {
+    "a weight in each cell": {"weights": ("int8", "int4")},
+    "pairs": {"weights": ("int8", "int4"), "pairs": True},
+    "int4 cells": {"weights": ("int4",), "cell": "int4"},
+    "digit by digit": {"weights": ("int4",), "cell": "ternary"},
+}
+
+
+@pytest.mark.parametrize("array", INT4_ARRAYS)
+@pytest.mark.parametrize("name", references.CMSIS_NN_INT4)
+def test_products_of_int4_weights_equal_cmsis_nn(name, array):
+    check(cmsis_nn(name), "model", PRESETS["demo"].updated({"array": INT4_ARRAYS[array]}))
+
+
 @pytest.mark.parametrize("order", [None, 1, 2])
 @pytest.mark.parametrize("config", CORES.values(), ids=CORES)
 @pytest.mark.parametrize("name", references.CMSIS_NN_VECTOR)
