@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from cores import CORES, rtl
 from systolith import ModelDevice, gemm
+from systolith_hw.formats import RANGES
 from systolith_hw.registers import STATES
 
 # (M, N, K) around the sizes of each array, its tiles and its scratchpads.
@@ -26,20 +27,21 @@ MEMORIES = [  # how the memory behaves
 ]
 
 
-def operands(shape, seed):
+def operands(shape, seed, weights="int8"):
     rng = np.random.default_rng(seed)
     m, n, k = shape
-    return (rng.integers(-128, 128, (m, k), np.int8), rng.integers(-128, 128, (k, n), np.int8),
+    low, high = RANGES[weights]
+    return (rng.integers(-128, 128, (m, k), np.int8), rng.integers(low, high + 1, (k, n), np.int8),
             rng.integers(-1000, 1000, n))
 
 
-def check(name, shape, *, requantised=False, **options):
+def check(name, shape, *, requantised=False, weights="int8", **options):
     """The product on both devices; every byte of memory and every counter the model has."""
-    a, b, bias = operands(shape, sum(shape))
-    scale = {}
+    a, b, bias = operands(shape, sum(shape), weights)
+    scale = {"weight_format": weights}
     if requantised:
-        scale = {"multiplier": 1518500250, "shift": -6 - int(shape[2]).bit_length() // 2,
-                 "zero_point": 3, "clamp": (-100, 127)}
+        scale |= {"multiplier": 1518500250, "shift": -6 - int(shape[2]).bit_length() // 2,
+                  "zero_point": 3, "clamp": (-100, 127)}
     model = ModelDevice(CORES[name], memory_bytes=options.get("memory_bytes", 1 << 17))
     expected = gemm(a, b, bias, device=model, **scale)
     if not requantised:
@@ -69,6 +71,14 @@ def test_int32_product(name, shape):
 def test_int8_product(name, shape):
     memory = MEMORIES[(sum(shape) + 1) % len(MEMORIES)]
     check(name, shape, requantised=True, seed=sum(shape), **memory)
+
+
+@pytest.mark.parametrize("name, weights, shape", [
+    (name, weights, shape) for name in SHAPES for weights in CORES[name].array.weights
+    if weights != "int8" for shape in SHAPES[name][-2:]])
+def test_product_with_narrow_weights(name, weights, shape):
+    memory = MEMORIES[(sum(shape) + 2) % len(MEMORIES)]
+    check(name, shape, weights=weights, requantised=sum(shape) % 2, seed=sum(shape), **memory)
 
 
 def test_the_window_may_lie_anywhere():

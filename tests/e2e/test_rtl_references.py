@@ -17,16 +17,26 @@ def check(case, name):
     assert (result == expected).all()
 
 
-@pytest.mark.parametrize("core", ["demo", "3x5", pytest.param("5x3", marks=pytest.mark.full)])
-@pytest.mark.parametrize("name", references.CMSIS_NN)
-def test_equals_cmsis_nn(name, core):
+def cmsis_nn(name):
     try:
-        case = references.cmsis_nn(name)
+        return references.cmsis_nn(name)
     except FileNotFoundError:
         if os.environ.get("CI") == "true" and HAVE_VECTORS:
             raise
         pytest.skip(f"CMSIS-NN vectors are not in {references.models_path().name}")
-    check(case, core)
+
+
+@pytest.mark.parametrize("core", ["demo", "3x5", pytest.param("5x3", marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", references.CMSIS_NN)
+def test_equals_cmsis_nn(name, core):
+    check(cmsis_nn(name), core)
+
+
+@pytest.mark.parametrize("core", ["3x5", *(pytest.param(name, marks=pytest.mark.full)
+                                           for name in ("1x16", "64x1", "1x64"))])
+@pytest.mark.parametrize("name", references.CMSIS_NN_INT4)
+def test_products_of_int4_weights_equal_cmsis_nn(name, core):
+    check(cmsis_nn(name), core)
 
 
 @pytest.mark.parametrize("name", references.ONNX)
