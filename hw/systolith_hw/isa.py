@@ -336,7 +336,10 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
     Command(Opcode.EXECUTE, "execute",
             "Streams activation rows through the array. Loops 0 and 1 walk the rows of a tile; the "
             "core's outermost loop (execute_loops - 1, usually 5) walks column tiles; the loops "
-            "between walk the K direction. Each iteration of loop 2 takes the next weight tile. "
+            "between walk the K direction, and each of their iterations takes the next weight "
+            "tile. Where weights are wider than array.cell, loop 2 walks their digits instead, the "
+            "lowest first, with the same tile: int8 in 2 (int4 cells) or 8 (ternary cells), int4 "
+            "in 4; sums of digit d count 2^4d or 2^d times. "
             "Semaphore levels are 2 and up. ring[0], ring[1], ring[2] wrap activation, weight and "
             "accumulator rows. Raises happen when the iteration's sums stand in the accumulator. "
             "Rows of one tile must differ in their accumulator row, and tiles that follow each "
@@ -352,17 +355,22 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
                    text="Added to the accumulator row when loop 0..5 advances."),
              Field(name="wgt_base", byte=58, bits=16,
                    text="Weight row 0 of the first tile; a tile's rows follow each other, and "
-                        "the next tile follows the last valid row."),
+                        "the next tile begins with the row after the last valid one. Array rows of "
+                        "a narrow format share a weight row, as many as fit, the first in the low "
+                        "bits."),
              Field(name="wgt_rewind", byte=60, bits=16, signed=True,
                    text="Added to the weight row besides when the outermost loop advances."),
              Field(name="k_last", byte=62, bits=8, default=1,
-                   text="Valid weight rows, 1 to R, of the tile at loop 2's last iteration; the "
-                        "rest count as zeros and take no weight rows."),
+                   text="Valid array rows, 1 to R, of the tile at the last iteration of loop 2 "
+                        "(loop 3 where loop 2 walks digits); the rest count as zeros and take no "
+                        "weight rows."),
              Field(name="accumulate", byte=63, bits=1,
                    text="0: the first iteration of the K loops overwrites the accumulator rows; "
                         "1: it adds to them."),
              Field(name="format", byte=63, shift=4, bits=2, values=WeightFormat,
-                   text="Weight format."))),
+                   text="Weight format, one of array.weights. With array.pairs, tiles of narrow "
+                        "weights have 2C columns: c and C + c follow each other. Of int8 tiles the "
+                        "sums from C on are 0."))),
     Command(Opcode.VECTOR, "vector",
             "Walks elements in groups of `lanes`. Of each: a second operand is combined with the "
             "source, then a function and a scale are applied in either order, and the result is "
