@@ -122,6 +122,12 @@ def cell_named(cell: str, digits: bool) -> Cell:
     return CELLS["int5" if digits else cell]
 
 
+def _column_latency(rows: int, kind: Cell) -> tuple[int, int]:
+    """Cycles from the activations to the sums of digits, and to the dot product."""
+    lateness = 1 + tree_levels(rows)
+    return lateness, lateness + tree_levels(len(kind.digits) + 1)
+
+
 class SoftColumn(wiring.Component):
     """One dot product per cycle, of all rows at the same time.
 
@@ -164,8 +170,7 @@ class SoftColumn(wiring.Component):
         self.cell = cell
         self.digits = digits
         kind = cell_named(cell, digits)
-        self.lateness = 1 + tree_levels(rows)
-        self.latency = self.lateness + tree_levels(len(kind.digits) + 1)
+        self.lateness, self.latency = _column_latency(rows, kind)
         super().__init__({
             "activations": In(ArrayLayout(signed(8), rows)),
             **({"triples": In(ArrayLayout(signed(10), rows))} if kind.triples else {}),
@@ -272,7 +277,7 @@ class SoftArray(wiring.Component):
         self.sum_cols = cols
         self.sum_bits = kind.sum_bits(rows)
         self.weight_shape = signed(kind.bits)
-        self.latency = self.groups + self._column().latency
+        self.latency = self.groups + _column_latency(rows, kind)[1]
         super().__init__({
             "row": In(ArrayLayout(signed(8), rows)),
             "row_valid": In(1),
@@ -287,9 +292,6 @@ class SoftArray(wiring.Component):
     def groups(self) -> int:
         """Groups of columns; the last may be smaller."""
         return -(-self.cols // self.fanout)
-
-    def _column(self):
-        return SoftColumn(rows=self.rows, cell=self.cell, digits=self.digits)
 
     def elaborate(self, platform):
         m = Module()
@@ -307,7 +309,7 @@ class SoftArray(wiring.Component):
         m.d.comb += self.sums_valid.eq(valid[-1])
         m.d.sync += valid.eq(Cat(self.row_valid, valid))
 
-        lateness = self._column().lateness
+        lateness, _ = _column_latency(self.rows, kind)
         acts: Any = self.row
         swaps, shift = swap, self.weights_valid
         triples: Any = [act + (act << 1) for act in acts]
@@ -322,7 +324,7 @@ class SoftArray(wiring.Component):
             if kind.triples:
                 m.d.sync += [group_triples[r].eq(triples[r]) for r in range(self.rows)]
             for c in range(g * self.fanout, min((g + 1) * self.fanout, self.cols)):
-                column = self._column()
+                column = SoftColumn(rows=self.rows, cell=self.cell, digits=self.digits)
                 place(m, platform, f"column_{c}", column)
                 m.d.comb += [
                     column.activations.eq(group_acts),
