@@ -65,8 +65,8 @@ CHIPS = {
 # From the options of the command to an array.
 FORMS: dict[str, Callable[..., Any]] = {
     "ice40": lambda *, rows, cols, **_: Ice40Array(rows=rows, cols=cols),
-    "soft": lambda *, rows, cols, cell, digits, fanout: SoftArray(
-        rows=rows, cols=cols, cell=cell, digits=digits, fanout=fanout),
+    "soft": lambda **parameters: SoftArray(**parameters),
+    "soft-ecp5": lambda **parameters: SoftArray(**parameters, family="ecp5"),
 }
 
 

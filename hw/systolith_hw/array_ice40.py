@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from .adders import add_tree, tree_levels
+from .adders import add_tree, adders_of, tree_levels
 from .cells import place
 from .checks import check_bool, check_int
 from .element import sum_bits
@@ -186,8 +186,9 @@ class Ice40Array(wiring.Component):
                 pair = self._pair(m, platform, r, [shadows[c] for c in columns], first, swap)
                 for c, total in zip(columns, pair, strict=True):
                     terms[c].append((total, 0))
+        add = adders_of(m, platform, "generic")
         for c in range(self.cols):
-            total, _ = add_tree(m, f"sum_{c}", terms[c], bits=self.sum_bits)
+            total, _ = add_tree(m, f"sum_{c}", terms[c], bits=self.sum_bits, add=add)
             m.d.comb += self.sums[c].eq(total)
 
         check_turns(m, platform, rows=self.rows, weights_valid=self.weights_valid, swap=swap)

@@ -10,13 +10,15 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from .adders import add_tree, tree_levels
+from .adders import add_tree, adders_of, tree_levels
 from .cells import place
 from .checks import check_bool, check_choice, check_int
 from .skew import Skew
 from .turns import check_turns
 
 __all__ = ["CELLS", "Cell", "Digit", "SoftArray", "SoftColumn", "cell_named"]
+
+FAMILIES = ("generic", "ecp5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,8 @@ class SoftColumn(wiring.Component):
         ``ternary`` or ``int4``.
     digits : bool
         Whether int4 weights have a fifth bit.
+    family : str
+        Whose carry cells to use: ``generic`` (inferred) or ``ecp5``.
 
     Members
     -------
@@ -164,11 +168,14 @@ class SoftColumn(wiring.Component):
     sum : ``Out(signed(sum_bits))``
         The dot product.
     """
-    def __init__(self, *, rows: int, cell: str = "ternary", digits: bool = False):
+    def __init__(self, *, rows: int, cell: str = "ternary", digits: bool = False,
+                 family: str = "generic"):
         check_int("rows", rows, 1, 64)
+        check_choice("family", family, FAMILIES)
         self.rows = rows
         self.cell = cell
         self.digits = digits
+        self.family = family
         kind = cell_named(cell, digits)
         self.lateness, self.latency = _column_latency(rows, kind)
         super().__init__({
@@ -191,7 +198,7 @@ class SoftColumn(wiring.Component):
         with m.If(self.swap):
             m.d.sync += active.eq(shadow)
 
-        places = []
+        add, places = adders_of(m, platform, self.family), []
         for number, digit in enumerate(kind.digits):
             terms = []
             for r in range(self.rows):
@@ -199,9 +206,9 @@ class SoftColumn(wiring.Component):
                 triple = self.triples[r] if kind.triples else Const(0, signed(10))
                 m.d.sync += term.eq(digit.term(active[r], self.activations[r], triple))
                 terms.append((term, digit.shift))
-            places.append(add_tree(m, f"place_{number}", terms, bits=bits))
+            places.append(add_tree(m, f"place_{number}", terms, bits=bits, add=add))
 
-        total, _ = add_tree(m, "joined", [*places, (self._lack(m, kind), 0)], bits=bits)
+        total, _ = add_tree(m, "joined", [*places, (self._lack(m, kind), 0)], bits=bits, add=add)
         m.d.comb += self.sum.eq(total)
         return m
 
@@ -215,7 +222,10 @@ class SoftColumn(wiring.Component):
                                          for digit in kind.digits))
         entering = sum((late.delayed[0][i] << digit.shift for i, digit in enumerate(kind.digits)),
                        start=Const(0, 1))
-        m.d.sync += count.eq(Mux(self.late_swap, entering, count + entering))
+        # No Mux: the bits above ``entering`` would get a reset of their own, which on iCE40 tears
+        # the carry chain apart.
+        swap = self.late_swap.replicate(len(count))
+        m.d.sync += count.eq(((count + entering) & ~swap) | (entering & swap))
         with m.If(self.late_swap):
             m.d.sync += lack.eq(count)
         return lack
@@ -244,6 +254,8 @@ class SoftArray(wiring.Component):
         Whether int4 weights have a fifth bit (-16 to 15).
     fanout : int
         Columns in a group. 1 to 64.
+    family : str
+        Whose carry cells to use: ``generic`` (inferred) or ``ecp5``.
 
     Members
     -------
@@ -264,16 +276,18 @@ class SoftArray(wiring.Component):
         ``row_valid`` of ``latency`` cycles before.
     """
     def __init__(self, *, rows: int, cols: int, cell: str = "ternary", digits: bool = False,
-                 fanout: int = 4):
+                 fanout: int = 4, family: str = "generic"):
         check_int("rows", rows, 1, 64)
         check_int("cols", cols, 1, 64)
         check_int("fanout", fanout, 1, 64)
+        check_choice("family", family, FAMILIES)
         kind = cell_named(cell, digits)
         self.rows = rows
         self.cols = cols
         self.cell = cell
         self.digits = digits
         self.fanout = fanout
+        self.family = family
         self.sum_cols = cols
         self.sum_bits = kind.sum_bits(rows)
         self.weight_shape = signed(kind.bits)
@@ -324,7 +338,8 @@ class SoftArray(wiring.Component):
             if kind.triples:
                 m.d.sync += [group_triples[r].eq(triples[r]) for r in range(self.rows)]
             for c in range(g * self.fanout, min((g + 1) * self.fanout, self.cols)):
-                column = SoftColumn(rows=self.rows, cell=self.cell, digits=self.digits)
+                column = SoftColumn(rows=self.rows, cell=self.cell, digits=self.digits,
+                                    family=self.family)
                 place(m, platform, f"column_{c}", column)
                 m.d.comb += [
                     column.activations.eq(group_acts),
