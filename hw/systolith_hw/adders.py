@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .cells import place
-from .checks import check_int
+from .checks import check_bool, check_int
 
 __all__ = ["CarryAdder", "add_tree", "adders_of", "tree_levels"]
 
@@ -18,6 +18,9 @@ Adder = Callable[[str, Value, Value], Value]
 
 class CarryAdder(wiring.Component):
     """``sum = left + right`` in CCU2Cs; the same in plain Amaranth without vendor cells.
+
+    With ``signs``, ``sum = left + ((right ^ negative) & nonzero)``, at no cost: the LUT in front of
+    the carry has two inputs left.
 
     An inferred chain has a whole CCU2C before it that feeds in a constant carry, and another
     behind it that feeds out a carry which nobody wants. Here half a cell makes the carry, so that
@@ -31,31 +34,46 @@ class CarryAdder(wiring.Component):
     ----------
     bits : int
         Bits of the sum, of which none are lost.
+    signs : bool
+        Whether ``right`` has a sign beside it.
 
     Members
     -------
     left, right : ``In(signed(bits))``
         What to add.
+    negative, nonzero : ``In(1)``
+        Only with ``signs``: never ``negative`` without ``nonzero``.
     sum : ``Out(signed(bits))``
         The sum.
     """
-    def __init__(self, *, bits: int):
+    def __init__(self, *, bits: int, signs: bool = False):
         check_int("bits", bits, 1, 64)
+        check_bool("signs", signs)
         self.bits = bits
+        self.signs = signs
         super().__init__({
-            "left": In(signed(bits)), "right": In(signed(bits)), "sum": Out(signed(bits)),
+            "left": In(signed(bits)),
+            "right": In(signed(bits)),
+            **({"negative": In(1), "nonzero": In(1)} if signs else {}),
+            "sum": Out(signed(bits)),
         })
 
     def elaborate(self, platform):
         m = Module()
         if not getattr(platform, "vendor_cells", False):
-            m.d.comb += self.sum.eq(self.left + self.right)
+            right = self.right
+            if self.signs:
+                right = (right ^ self.negative.replicate(self.bits)) & (
+                    self.nonzero.replicate(self.bits))
+            m.d.comb += self.sum.eq(self.left + right.as_signed())
             return m
-        # Half cells: one that carries 0 whatever comes in, one for each bit, one to fill up. With
-        # C = D = 1 the upper digit of INIT is the sum's function, A ^ B; the lower one, A, what
-        # is carried where the sum does not propagate.
+        # Half cells: one that carries 0 whatever comes in, one for each bit, one to fill up.
+        # Digits of INIT are functions of A and B, with D, C = 11, 10, 01 and 00: A ^ ~B and A ^ B
+        # are sums, A with nothing. 00 is also what is carried where the sum does not propagate.
+        function, c, d = (0x96AA, self.negative, self.nonzero) if self.signs else (
+            0x666A, Const(1), Const(1))
         halves = [(0x0000, Const(1), Const(1), Signal(name="unused_low"))]
-        halves += [(0x666A, self.left[i], self.right[i], self.sum[i]) for i in range(self.bits)]
+        halves += [(function, self.left[i], self.right[i], self.sum[i]) for i in range(self.bits)]
         if len(halves) % 2:
             halves.append((0x0000, Const(1), Const(1), Signal(name="unused_high")))
         carry = None
@@ -67,7 +85,8 @@ class CarryAdder(wiring.Component):
                 ports |= {
                     f"p_INIT{half}": Const(function, 16), f"p_INJECT1_{half}": "NO",
                     f"i_A{half}": left, f"i_B{half}": right,
-                    f"i_C{half}": Const(1), f"i_D{half}": Const(1), f"o_S{half}": out,
+                    f"i_C{half}": c if function else Const(1),
+                    f"i_D{half}": d if function else Const(1), f"o_S{half}": out,
                 }
             if carry_in is not None:
                 ports["i_CIN"] = carry_in

@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from .adders import add_tree, adders_of, tree_levels
+from .adders import CarryAdder, add_tree, adders_of, tree_levels
 from .cells import place
 from .checks import check_bool, check_choice, check_int
 from .skew import Skew
@@ -205,12 +205,41 @@ class SoftColumn(wiring.Component):
                 term = Signal(signed(digit.bits), name=f"term_{number}_{r}", reset_less=True)
                 triple = self.triples[r] if kind.triples else Const(0, signed(10))
                 m.d.sync += term.eq(digit.term(active[r], self.activations[r], triple))
-                terms.append((term, digit.shift))
-            places.append(add_tree(m, f"place_{number}", terms, bits=bits, add=add))
+                terms.append(term)
+            if self.family == "ecp5" and self.cell == "ternary" and self.rows > 1:
+                terms = self._pairs(m, platform, terms, active)
+            places.append(add_tree(m, f"place_{number}", [(term, digit.shift) for term in terms],
+                                   bits=bits, add=add))
 
         total, _ = add_tree(m, "joined", [*places, (self._lack(m, kind), 0)], bits=bits, add=add)
         m.d.comb += self.sum.eq(total)
         return m
+
+    def _pairs(self, m, platform, terms, active):
+        """Sums of neighbours, the second of which is selected in the adder: its term vanishes."""
+        pairs = []
+        for r in range(0, self.rows, 2):
+            pair = Signal(signed(9), name=f"pair_{r}", reset_less=True)
+            pairs.append(pair)
+            if r + 1 == self.rows:
+                m.d.sync += pair.eq(terms[r])
+                continue
+            activation = Signal(signed(8), name=f"activation_{r + 1}", reset_less=True)
+            weight     = Signal(2, name=f"weight_{r + 1}", reset_less=True)
+            adder = CarryAdder(bits=9, signs=True)
+            place(m, platform, f"pair_{r}_add", adder)
+            m.d.comb += [
+                adder.left.eq(terms[r]),
+                adder.right.eq(activation),
+                adder.negative.eq(weight[1]),
+                adder.nonzero.eq(weight[0]),
+            ]
+            m.d.sync += [
+                activation.eq(self.activations[r + 1]),
+                weight.eq(active[r + 1]),
+                pair.eq(adder.sum),
+            ]
+        return pairs
 
     def _lack(self, m, kind):
         """What the terms of the active weights lack, when the first of them leave their trees."""

@@ -58,11 +58,12 @@ def test_a_tree_adds_up_its_terms(terms, bits, family):
         assert total == sum(case[f"term{t}"] << shift for t, (_, shift) in enumerate(terms))
 
 
+@pytest.mark.parametrize("signs", [False, True])
 @pytest.mark.parametrize("bits", [1, 2, 9, 14])
-def test_the_carry_cells_add_by_yosys_model(bits, tmp_path):
+def test_the_carry_cells_add_by_yosys_model(bits, signs, tmp_path):
     for name, vendor_cells in (("gold", False), ("gate", True)):
         (tmp_path / f"{name}.v").write_text(
-            emit_verilog(CarryAdder(bits=bits), name=name, vendor_cells=vendor_cells))
+            emit_verilog(CarryAdder(bits=bits, signs=signs), name=name, vendor_cells=vendor_cells))
     prove = ("read_verilog +/ecp5/ccu2c_sim.vh +/ecp5/common_sim.vh gate.v; "
              "hierarchy -top gate; proc; flatten; read_verilog gold.v; proc; "
              "miter -equiv -flatten gold gate miter; sat -verify -prove trigger 0 miter")
