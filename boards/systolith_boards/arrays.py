@@ -10,8 +10,9 @@ import re
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from systolith_hw.emit import emit_verilog
 
 from .synthesis import run_tool
 
-__all__ = ["CHIPS", "FORMS", "Chip", "Wrapped", "area", "clock", "synthesise"]
+__all__ = ["CHIPS", "FORMS", "Chip", "Wrapped", "area", "clock", "measure", "synthesise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +89,11 @@ class Wrapped(wiring.Component):
         self.array = array
         super().__init__({"serial": In(1), "parity": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self: Any, platform: Any) -> Module:
         m = Module()
         m.submodules.array = self.array
         ports = flat_ports(self.array).values()
-        inputs  = Cat(value for value, is_input in ports if is_input)
+        inputs: Any = Cat(value for value, is_input in ports if is_input)
         outputs = Cat(value for value, is_input in ports if not is_input)
         line = Signal(len(inputs), reset_less=True)
         m.d.comb += inputs.eq(line)
@@ -138,7 +139,9 @@ def clock(directory: Path, *, chip: str, seed: int, frequency: float,
     Raises
     ------
     RuntimeError
-        nextpnr failed, or took more than ``timeout`` seconds.
+        nextpnr failed.
+    TimeoutError
+        It took more than ``timeout`` seconds: with some seeds it routes the last wire for ever.
     """
     tool, *options = CHIPS[chip].nextpnr
     output = run_tool(tool, [*options, "--json", "top.json", "--freq", str(frequency), "--seed",
@@ -147,20 +150,29 @@ def clock(directory: Path, *, chip: str, seed: int, frequency: float,
     return float(re.findall(r"Max frequency for clock[^:]*: ([\d.]+) MHz", output)[-1])
 
 
-def measure(array: wiring.Component, again: wiring.Component, *, chip: str, seeds: tuple[int, ...],
-            frequency: float, timeout: float | None, directory: Path) -> dict[str, Any]:
-    """Area of ``array``, per product too, and the clock of ``again``, an array like it."""
-    found: dict[str, Any] = dict(area(array, chip=chip))
+def measure(make: Callable[[], Any], *, chip: str, seeds: tuple[int, ...], frequency: float,
+            timeout: float | None, directory: Path) -> dict[str, Any]:
+    """Area of the array that ``make`` makes, per product too, and its clock with each seed.
+
+    The clock is None with a seed that does not route in time; the median is of the others.
+    """
+    array = make()
     label, _ = CHIPS[chip].logic
+    found: dict[str, Any] = dict(area(array, chip=chip))
     found[f"{label}/MAC"] = round(found[label] / (array.rows * array.cols), 1)
     found["latency"] = array.latency
-    if seeds:
-        synthesise(Wrapped(array=again), chip=chip, directory=directory)
-        clocks: Mapping[int, float] = {
-            seed: clock(directory, chip=chip, seed=seed, frequency=frequency, timeout=timeout)
-            for seed in seeds}
-        found |= {f"MHz, seed {seed}": mhz for seed, mhz in clocks.items()}
-        found["MHz, median"] = statistics.median(clocks.values())
+    if not seeds:
+        return found
+    synthesise(Wrapped(array=make()), chip=chip, directory=directory)
+    clocks = []
+    for seed in seeds:
+        try:
+            clocks.append(clock(directory, chip=chip, seed=seed, frequency=frequency,
+                                timeout=timeout))
+            found[f"MHz, seed {seed}"] = clocks[-1]
+        except TimeoutError:
+            found[f"MHz, seed {seed}"] = None
+    found["MHz, median"] = statistics.median(clocks) if clocks else None
     return found
 
 
@@ -181,11 +193,10 @@ def measure(array: wiring.Component, again: wiring.Component, *, chip: str, seed
 def main(strategy: str, chip: str, seeds: tuple[int, ...], frequency: float,
          timeout: float | None, keep: Path | None, as_json: bool, **parameters: Any) -> None:
     """Measure an array: its cells, also per product, and its clock with each seed."""
-    make = FORMS[strategy]
     with tempfile.TemporaryDirectory() as scratch:
         directory = keep or Path(scratch)
         directory.mkdir(parents=True, exist_ok=True)
-        found = measure(make(**parameters), make(**parameters), chip=chip, seeds=seeds,
+        found = measure(partial(FORMS[strategy], **parameters), chip=chip, seeds=seeds,
                         frequency=frequency, timeout=timeout, directory=directory)
     if as_json:
         print(json.dumps({"strategy": strategy, "chip": chip, **parameters, **found}))

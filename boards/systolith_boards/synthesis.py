@@ -69,7 +69,9 @@ def run_tool(tool: str, arguments: list[str], directory: Path, *,
     Raises
     ------
     RuntimeError
-        The tool failed, with the end of what it said, or took more than ``timeout`` seconds.
+        The tool failed, with the end of what it said.
+    TimeoutError
+        It took more than ``timeout`` seconds.
     """
     module = "yowasp_" + tool.replace("-", "_")
     try:
@@ -79,7 +81,7 @@ def run_tool(tool: str, arguments: list[str], directory: Path, *,
             cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL,
             timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{tool} must be done within {timeout} seconds") from None
+        raise TimeoutError(f"{tool} must be done within {timeout} seconds") from None
     output = result.stdout + result.stderr
     if result.returncode:
         raise RuntimeError(f"{tool} must succeed, not end with code {result.returncode}: "

