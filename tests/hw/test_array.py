@@ -17,8 +17,8 @@ def random_tiles(rng, dut, lengths):
              rng.integers(-128, 128, (dut.rows, dut.cols))) for length in lengths]
 
 
-def packed(values):
-    return int.from_bytes(np.asarray(values, np.int8).tobytes(), "little")
+def packed(values, bits=8):
+    return sum((int(value) & (1 << bits) - 1) << bits * i for i, value in enumerate(values))
 
 
 class Sequencer:
@@ -42,6 +42,7 @@ class Sequencer:
 
     async def _bench(self, ctx):
         dut, rng = self.dut, self.rng
+        bits = len(dut.weights.as_value()) // dut.cols
         tile, row = 0, 0                 # next activation row
         weight_tile, weight_row = 0, 0   # next weight row
         cycle = drained = 0
@@ -68,10 +69,10 @@ class Sequencer:
             ctx.set(dut.weights_valid, valid)
             if valid:
                 weights = self.tiles[weight_tile][1]
-                ctx.set(dut.weights.as_value(), packed(weights[dut.rows - 1 - weight_row]))
+                ctx.set(dut.weights.as_value(), packed(weights[dut.rows - 1 - weight_row], bits))
                 weight_row += 1
             else:
-                ctx.set(dut.weights.as_value(), packed(rng.integers(-128, 128, dut.cols)))
+                ctx.set(dut.weights.as_value(), packed(rng.integers(-128, 128, dut.cols), bits))
             *_, sums_valid, sums = await ctx.tick().sample(dut.sums_valid, dut.sums)
             if sums_valid:
                 self.sums.append((cycle, list(sums)))
