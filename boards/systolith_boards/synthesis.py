@@ -26,7 +26,7 @@ from systolith_hw.load import LoadEngine
 from systolith_hw.store import StoreEngine
 from systolith_hw.vector import VectorEngine
 
-__all__ = ["BLOCKS", "FAMILIES", "Family", "area_by_block", "cells", "clock", "summary"]
+__all__ = ["BLOCKS", "FAMILIES", "Family", "area_by_block", "cells", "clock", "run_tool", "summary"]
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,15 @@ BLOCKS = {"core": Core, "dispatcher": Dispatcher, "load": LoadEngine, "execute":
           "vector": VectorEngine, "store": StoreEngine}
 
 
-def _run(tool: str, arguments: list[str], directory: Path) -> str:
-    """Run a YoWASP tool in ``directory``; its output, or ``RuntimeError`` with the end of it."""
+def run_tool(tool: str, arguments: list[str], directory: Path, *,
+             limit: float | None = None) -> str:
+    """Run a YoWASP tool in ``directory``; its output, or ``RuntimeError`` with the end of it, or
+    ``subprocess.TimeoutExpired`` after ``limit`` seconds."""
     module = "yowasp_" + tool.replace("-", "_")
     result = subprocess.run(
         [sys.executable, "-c", (f"import sys, {module}; sys.exit({module}."
          f"run_{tool.replace('-', '_')}(sys.argv[1:]))"), *arguments],
-        cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=limit)
     output = result.stdout + result.stderr
     if result.returncode:
         raise RuntimeError(f"{tool} must succeed, not end with code {result.returncode}: "
@@ -110,7 +112,7 @@ def cells(verilog: str, *, top: str, family: str, flatten: bool = True,
             synth = synth.replace(" -flatten", "") + ("" if family == "xilinx" else " -noflatten")
         script = (f"read_verilog {top}.v; {synth} -top {top}; write_json {top}.json; "
                   f"tee -q -o {top}.stat.json stat -json")
-        _run("yosys", ["-q", "-p", script], where)
+        run_tool("yosys", ["-q", "-p", script], where)
         modules = json.loads((where / f"{top}.stat.json").read_text())["modules"]
     return {name.removeprefix("\\"): Counter(module["num_cells_by_type"])
             for name, module in modules.items()}
@@ -158,7 +160,7 @@ def clock(directory: Path, *, top: str, family: str, seed: int, frequency: float
         placeable = ", ".join(name for name, entry in FAMILIES.items() if entry.nextpnr)
         raise ValueError(f"family must be one of {placeable} for a clock, not {family!r}")
     tool, *options = FAMILIES[family].nextpnr
-    output = _run(tool, [*options, "--json", f"{top}.json", "--freq", str(frequency), "--seed",
+    output = run_tool(tool, [*options, "--json", f"{top}.json", "--freq", str(frequency), "--seed",
                          str(seed), "--timing-allow-fail"], directory)
     found = re.findall(r"Max frequency for clock[^:]*: ([\d.]+) MHz", output)
     return float(found[-1])

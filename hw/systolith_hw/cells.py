@@ -104,6 +104,8 @@ class EmitPlatform:
         Name of the top module; all other modules' names start with it.
     assertions : bool
         Whether checks become assertions (for simulation and proofs) or vanish.
+    vendor_cells : bool
+        Whether cells of an FPGA family are instantiated, in place of their behavioural twins.
 
     Attributes
     ----------
@@ -113,13 +115,14 @@ class EmitPlatform:
         RTLIL text of each shared cell, by module name.
     """
 
-    def __init__(self, *, top: str, assertions: bool = False):
+    def __init__(self, *, top: str, assertions: bool = False, vendor_cells: bool = False):
         if not isinstance(top, str):
             raise TypeError(f"top must be a string, not {top!r}")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", top):
             raise ValueError(f"top must be a Verilog identifier, not {top!r}")
         self.top = top
         self.assertions = bool(assertions)
+        self.vendor_cells = bool(vendor_cells)
         self.rams: dict[tuple[int, int, int], RamModule] = {}
         self.cells: dict[str, str] = {}
         self._cell_names: dict[tuple[Any, ...], str] = {}

@@ -20,7 +20,8 @@ _REMOVED = ("generator", "top", "src", "init", "full_case", "amaranth.hierarchy"
             "amaranth.decoding")
 
 
-def emit_verilog(component: wiring.Component, *, name: str, assertions: bool = False) -> str:
+def emit_verilog(component: wiring.Component, *, name: str, assertions: bool = False,
+                 vendor_cells: bool = False) -> str:
     """Verilog of ``component`` as module ``name``, with everything it needs.
 
     The text is Verilog-2001 and depends on nothing but the component: no ``initial`` blocks or
@@ -36,13 +37,15 @@ def emit_verilog(component: wiring.Component, *, name: str, assertions: bool = F
         Name of the top module.
     assertions : bool
         Emit checks.
+    vendor_cells : bool
+        Instantiate cells of an FPGA family, in place of their behavioural twins.
 
     Raises
     ------
     TypeError, ValueError
         ``name`` is no identifier.
     """
-    platform = EmitPlatform(top=name, assertions=assertions)
+    platform = EmitPlatform(top=name, assertions=assertions, vendor_cells=vendor_cells)
     with _no_collection():
         texts = [convert_rtlil(component, name=name, platform=platform),
                  *platform.cells.values()]
