@@ -81,8 +81,10 @@ class ColumnEcp5(wiring.Component):
         Their weights are pairs; only with ``pairs``.
     swap : ``In(1)``
         Make the shadow weights the active ones, from these activations on.
-    weight : ``In(10)``, or ``In(8)`` without ``pairs``
-        Weight for the top shadow register, see :func:`packed`.
+    weight : ``In(signed(8))``
+        Weight for the top shadow register.
+    weights_pairs : ``In(1)``
+        It is a pair; only with ``pairs``.
     shift : ``In(1)``
         Take ``weight`` into the top shadow register, and each shadow weight one row down.
     sums : ``Out(ArrayLayout(signed(sum_bits(rows)), 2))``, of one sum without ``pairs``
@@ -96,9 +98,9 @@ class ColumnEcp5(wiring.Component):
         self.latency = _column_latency(rows, pairs)
         super().__init__({
             "activations": In(ArrayLayout(signed(8), rows)),
-            **({"row_pairs": In(1)} if pairs else {}),
+            **({"row_pairs": In(1), "weights_pairs": In(1)} if pairs else {}),
             "swap": In(1),
-            "weight": In(10 if pairs else 8),
+            "weight": In(signed(8)),
             "shift": In(1),
             "sums": Out(ArrayLayout(signed(sum_bits(rows)), 2 if pairs else 1)),
         })
@@ -106,11 +108,11 @@ class ColumnEcp5(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         products = []
-        weight = self.weight
+        weight = packed(self.weight, self.weights_pairs) if self.pairs else self.weight
         for r in range(self.rows):
             multiplier = HeldMultiplier(factor_bits=18 if self.pairs else 8)
             place(m, platform, f"multiplier_{r}", multiplier)
-            shadow = Signal.like(self.weight, name=f"shadow_{r}", reset_less=True)
+            shadow = Signal(weight.shape(), name=f"shadow_{r}", reset_less=True)
             with m.If(self.shift):
                 m.d.sync += shadow.eq(weight)
             m.d.comb += [
@@ -240,7 +242,7 @@ class ArrayEcp5(wiring.Component):
     sums_valid : ``Out(1)``
         ``row_valid`` of ``latency`` cycles before.
     """
-    def __init__(self, *, rows: int, cols: int, pairs: bool = False, fanout: int = 2):
+    def __init__(self, *, rows: int, cols: int, pairs: bool = False, fanout: int = 1):
         check_int("rows", rows, 1, 64)
         check_int("cols", cols, 1, 64)
         check_bool("pairs", pairs)
@@ -285,21 +287,18 @@ class ArrayEcp5(wiring.Component):
         weights = _register(m, "weights_in", self.weights)
         control = {"swap": swap, "shift": self.weights_valid}
         if self.pairs:
-            control["row_pairs"] = self.row_pairs
-            weights_pairs = _register(m, "weights_pairs_in", self.weights_pairs)
-            weights = [packed(weight, weights_pairs) for weight in weights]
+            control |= {"row_pairs": self.row_pairs, "weights_pairs": self.weights_pairs}
         control = {name: _register(m, f"{name}_in", value, reset_less=False)
                    for name, value in control.items()}
 
         group_of = [c // self.fanout for c in range(self.cols)]
-        m.submodules.weight_skew = weight_skew = Skew(shape=10 if self.pairs else 8,
-                                                      delays=[1 + g for g in group_of])
-        late = [self.groups - 1 - g for g in group_of]
+        early, late = [1 + g for g in group_of], [self.groups - 1 - g for g in group_of]
+        m.submodules.weight_skew = weight_skew = Skew(shape=signed(8), delays=early)
         m.submodules.deskew = deskew = Skew(shape=signed(self.sum_bits),
                                             delays=late * (self.sum_cols // self.cols))
         valid = Signal(self.latency)
         m.d.comb += [
-            *(lane.eq(weight) for lane, weight in zip(weight_skew.lanes, weights, strict=True)),
+            weight_skew.lanes.eq(weights),
             self.sums.eq(deskew.delayed),
             self.sums_valid.eq(valid[-1]),
         ]
