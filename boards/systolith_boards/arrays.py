@@ -10,9 +10,7 @@ import re
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +20,27 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from rich.console import Console
 from rich.table import Table
-from systolith_hw.array_ice40 import Ice40Array
-from systolith_hw.array_soft import SoftArray
+from systolith_hw.arrays import array_latency, array_of
 from systolith_hw.cells import flat_ports
 from systolith_hw.emit import emit_verilog
+from systolith_hw.formats import BITS, STRATEGIES, check_family
+from systolith_hw.parts import ArrayConfig
 
 from .synthesis import run_tool
 
-__all__ = ["CHIPS", "FORMS", "Chip", "Wrapped", "area", "clock", "measure", "synthesise"]
+__all__ = ["CHIPS", "Chip", "Wrapped", "area", "clock", "measure", "synthesise"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
     """How Yosys synthesises for a chip, how nextpnr places there, and what its cells are called.
 
-    Yosys may not infer DSPs: on iCE40 the pass that does takes instantiated ones for its own.
+    Only for inferred multipliers may Yosys infer DSPs: on iCE40 the pass that does takes
+    instantiated ones for its own.
     """
+    family: str
     synth: str
+    inferring: str
     nextpnr: tuple[str, ...]
     logic: tuple[str, str]
     dsp: str
@@ -46,12 +48,13 @@ class Chip:
 
 
 def _ice40(*options: str) -> Chip:
-    return Chip(synth="synth_ice40", nextpnr=("nextpnr-ice40", *options),
+    return Chip(family="ice40", synth="synth_ice40", inferring="synth_ice40 -dsp",
+                nextpnr=("nextpnr-ice40", *options),
                 logic=("LC", "ICESTORM_LC"), dsp="ICESTORM_DSP", ff="SB_DFF")
 
 
 def _ecp5(*options: str) -> Chip:
-    return Chip(synth="synth_ecp5 -nodsp",
+    return Chip(family="ecp5", synth="synth_ecp5 -nodsp", inferring="synth_ecp5",
                 nextpnr=("nextpnr-ecp5", *options, "--speed", "6", "--out-of-context"),
                 logic=("COMB", "TRELLIS_COMB"), dsp="MULT18X18D", ff="TRELLIS_FF")
 
@@ -61,13 +64,6 @@ CHIPS = {
     "hx8k": _ice40("--hx8k", "--package", "ct256"),
     "lfe5u-25f": _ecp5("--25k"),
     "lfe5u-85f": _ecp5("--85k"),
-}
-
-# From the options of the command to an array.
-FORMS: dict[str, Callable[..., Any]] = {
-    "ice40": lambda *, rows, cols, **_: Ice40Array(rows=rows, cols=cols),
-    "soft": lambda **parameters: SoftArray(**parameters),
-    "soft-ecp5": lambda **parameters: SoftArray(**parameters, family="ecp5"),
 }
 
 
@@ -108,21 +104,24 @@ class Wrapped(wiring.Component):
         return m
 
 
-def synthesise(component: wiring.Component, *, chip: str, directory: Path) -> Counter[str]:
+def synthesise(component: wiring.Component, *, chip: str, directory: Path,
+               inferring: bool = False) -> Counter[str]:
     """Synthesise ``component``, leaving ``top.json`` in ``directory``; its cells by type."""
     (directory / "top.v").write_text(emit_verilog(component, name="top", vendor_cells=True))
-    script = (f"read_verilog top.v; {CHIPS[chip].synth} -top top; write_json top.json; "
+    synth = CHIPS[chip].inferring if inferring else CHIPS[chip].synth
+    script = (f"read_verilog top.v; {synth} -top top; write_json top.json; "
               f"tee -q -o stat.json stat -json")
     run_tool("yosys", ["-q", "-p", script], directory)
     module, = json.loads((directory / "stat.json").read_text())["modules"].values()
     return Counter(module["num_cells_by_type"])
 
 
-def area(array: wiring.Component, *, chip: str) -> dict[str, int]:
-    """Logic cells, flip-flops and DSPs of ``array`` alone, after packing."""
+def area(array: ArrayConfig, *, chip: str) -> dict[str, int]:
+    """Logic cells, flip-flops and DSPs of an array alone, after packing."""
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        cells = synthesise(array, chip=chip, directory=directory)
+        cells = synthesise(array_of(array), chip=chip, directory=directory,
+                           inferring=array.strategy == "generic")
         tool, *options = CHIPS[chip].nextpnr
         output = run_tool(tool, [*options, "--json", "top.json", "--pack-only"], directory)
     used = {name: int(count) for name, count in re.findall(r"(\w+): +(\d+)/ *\d+", output)}
@@ -150,20 +149,27 @@ def clock(directory: Path, *, chip: str, seed: int, frequency: float,
     return float(re.findall(r"Max frequency for clock[^:]*: ([\d.]+) MHz", output)[-1])
 
 
-def measure(make: Callable[[], Any], *, chip: str, seeds: tuple[int, ...], frequency: float,
+def measure(array: ArrayConfig, *, chip: str, seeds: tuple[int, ...], frequency: float,
             timeout: float | None, directory: Path) -> dict[str, Any]:
-    """Area of the array that ``make`` makes, per product too, and its clock with each seed.
+    """Area of an array, per int8 or widest product too, and its clock with each seed.
 
     The clock is None with a seed that does not route in time; the median is of the others.
+
+    Raises
+    ------
+    ValueError
+        The chip lacks the strategy's multipliers.
     """
-    array = make()
+    check_family(array.strategy, CHIPS[chip].family)
     label, _ = CHIPS[chip].logic
     found: dict[str, Any] = dict(area(array, chip=chip))
-    found[f"{label}/MAC"] = round(found[label] / (array.rows * array.cols), 1)
-    found["latency"] = array.latency
+    macs = array.rows * array.cols
+    found |= {f"{label}/MAC": round(found[label] / macs, 1), "FF/MAC": round(found["FF"] / macs, 1),
+              "latency": array_latency(array)}
     if not seeds:
         return found
-    synthesise(Wrapped(array=make()), chip=chip, directory=directory)
+    synthesise(Wrapped(array=array_of(array)), chip=chip, directory=directory,
+               inferring=array.strategy == "generic")
     clocks = []
     for seed in seeds:
         try:
@@ -177,10 +183,11 @@ def measure(make: Callable[[], Any], *, chip: str, seeds: tuple[int, ...], frequ
 
 
 @click.command()
-@click.option("--strategy", type=click.Choice(list(FORMS)), required=True)
-@click.option("--cell", type=click.Choice(["int8", "int4", "ternary"]), default="int8",
-              show_default=True)
-@click.option("--digits", is_flag=True, help="int4 weights with a fifth bit.")
+@click.option("--strategy", type=click.Choice(list(STRATEGIES)), required=True)
+@click.option("--weights", default="int8", show_default=True, metavar="FORMATS",
+              help="Formats that it takes, such as int8,int4.")
+@click.option("--cell", type=click.Choice(list(BITS)), help="Default: the widest of the formats.")
+@click.option("--pairs", is_flag=True, help="Two narrow weights in the place of an int8.")
 @click.option("--rows", type=int, required=True)
 @click.option("--cols", type=int, required=True)
 @click.option("--fanout", type=int, default=4, show_default=True)
@@ -190,19 +197,26 @@ def measure(make: Callable[[], Any], *, chip: str, seeds: tuple[int, ...], frequ
 @click.option("--timeout", type=float, help="Seconds that one place and route may take.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Where to leave logs and netlist.")
 @click.option("--json", "as_json", is_flag=True, help="Print a record instead of a table.")
-def main(strategy: str, chip: str, seeds: tuple[int, ...], frequency: float,
+def main(weights: str, cell: str | None, chip: str, seeds: tuple[int, ...], frequency: float,
          timeout: float | None, keep: Path | None, as_json: bool, **parameters: Any) -> None:
     """Measure an array: its cells, also per product, and its clock with each seed."""
+    formats = tuple(weights.split(","))
+    try:
+        array = ArrayConfig(weights=formats, cell=cell or max(formats, key=BITS.__getitem__),
+                            **parameters)
+        check_family(array.strategy, CHIPS[chip].family)
+    except (KeyError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
     with tempfile.TemporaryDirectory() as scratch:
         directory = keep or Path(scratch)
         directory.mkdir(parents=True, exist_ok=True)
-        found = measure(partial(FORMS[strategy], **parameters), chip=chip, seeds=seeds,
-                        frequency=frequency, timeout=timeout, directory=directory)
+        found = measure(array, chip=chip, seeds=seeds, frequency=frequency, timeout=timeout,
+                        directory=directory)
     if as_json:
-        print(json.dumps({"strategy": strategy, "chip": chip, **parameters, **found}))
+        print(json.dumps({"chip": chip, **asdict(array), **found}))
         return
-    table = Table(title=f"{strategy} {parameters['cell']} {parameters['rows']} x "
-                        f"{parameters['cols']}, {chip}")
+    table = Table(title=f"{array.strategy} {'pairs of ' if array.pairs else ''}{array.cell} "
+                        f"{array.rows} x {array.cols}, {chip}")
     for name in found:
         table.add_column(name, justify="right")
     table.add_row(*map(str, found.values()))

@@ -22,6 +22,7 @@ from systolith_hw.core import Core
 from systolith_hw.dispatch import Dispatcher
 from systolith_hw.emit import emit_verilog
 from systolith_hw.execute import ExecuteEngine
+from systolith_hw.formats import check_family
 from systolith_hw.load import LoadEngine
 from systolith_hw.store import StoreEngine
 from systolith_hw.vector import VectorEngine
@@ -120,6 +121,8 @@ def cells(verilog: str, *, top: str, family: str, flatten: bool = True,
         where = directory or Path(scratch)
         (where / f"{top}.v").write_text(verilog)
         synth = FAMILIES[family].synth
+        if "SB_MAC16" in verilog:   # which the inference of more of them would change
+            synth = synth.replace(" -dsp", "")
         if not flatten:
             synth = synth.replace(" -flatten", "") + ("" if family == "xilinx" else " -noflatten")
         script = (f"read_verilog {top}.v; {synth} -top {top}; write_json {top}.json; "
@@ -189,9 +192,13 @@ def clock(directory: Path, *, top: str, family: str, seed: int, frequency: float
 def main(preset: str, assignments: tuple[str, ...], family: str, block: str,
          seeds: tuple[int, ...], frequency: float) -> None:
     """Synthesise a whole core, or a block of it, and print its area by part."""
-    config = CoreConfig.preset(preset).overridden(list(assignments))
+    try:
+        config = CoreConfig.preset(preset).overridden(list(assignments))
+        check_family(config.array.strategy, family)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
     top = config.name if block == "core" else block
-    verilog = emit_verilog(BLOCKS[block](config=config), name=top)
+    verilog = emit_verilog(BLOCKS[block](config=config), name=top, vendor_cells=True)
     console = Console()
     with tempfile.TemporaryDirectory() as scratch, console.status("synthesising by block"):
         blocks = area_by_block(cells(verilog, top=top, family=family, flatten=False),

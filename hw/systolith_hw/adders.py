@@ -9,7 +9,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .cells import place
+from .cells import has_vendor_cells, place
 from .checks import check_bool, check_int
 
 __all__ = ["LANES", "CarryAdders", "add_tree", "adders_of", "tree_levels"]
@@ -67,7 +67,7 @@ class CarryAdders(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        if getattr(platform, "vendor_cells", False):
+        if has_vendor_cells(platform):
             self._chain(m)
             return m
         for i in range(self.lanes):

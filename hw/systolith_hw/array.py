@@ -5,11 +5,12 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from .cells import check, place
+from .cells import place
 from .checks import check_int
 from .element import ProcessingElement, sum_bits
 from .multiply import Multiplier
 from .skew import Skew
+from .turns import check_turns
 
 __all__ = ["Array", "Column"]
 
@@ -199,7 +200,7 @@ class Array(wiring.Component):
                 m.d.sync += [next_acts.eq(acts), next_swaps.eq(swaps), next_shifts.eq(shifts)]
                 acts, swaps, shifts = next_acts, next_swaps, next_shifts
 
-        self._check_order(m, platform, swap, last=reach[-1])
+        check_turns(m, platform, rows=self.rows, weights_valid=self.weights_valid, swap=swap)
         return m
 
     def _slant(self, m, swap):
@@ -207,14 +208,3 @@ class Array(wiring.Component):
         line = Signal(max(self.rows - 1, 1), name="swap_line")
         m.d.sync += line.eq(Cat(swap, line))
         return Cat(swap, line)[:self.rows]
-
-    def _check_order(self, m, platform, swap, last):
-        """Weights and swaps take turns."""
-        loaded = Signal()  # the weights of the next swap are all here
-        with m.If(self.weights_valid & last):
-            m.d.sync += loaded.eq(1)
-        with m.Elif(swap):
-            m.d.sync += loaded.eq(0)
-        check(m, platform, loaded | ~swap, "a swap may not enter before the weights of its tile")
-        check(m, platform, ~loaded | swap | ~self.weights_valid,
-              "weights may not enter before the swap of the tile before them")

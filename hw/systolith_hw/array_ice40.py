@@ -8,7 +8,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
 from .adders import add_tree, adders_of, tree_levels
-from .cells import place
+from .cells import has_vendor_cells, place
 from .checks import check_bool, check_int
 from .element import sum_bits
 from .turns import check_turns
@@ -60,7 +60,7 @@ class Mac16(wiring.Component):
         })
 
     def elaborate(self, platform):
-        return self._cell() if getattr(platform, "vendor_cells", False) else self._behaviour()
+        return self._cell() if has_vendor_cells(platform) else self._behaviour()
 
     def _cell(self):
         m = Module()

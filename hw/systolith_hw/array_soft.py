@@ -278,13 +278,13 @@ class SoftArray(wiring.Component):
     rows : int
         R, the K direction: activations in a row. 1 to 64.
     cols : int
-        C, the N direction: sums in a row. 1 to 64.
+        C, the N direction: sums in a row. 1 to 128.
     cell : str
         Weights: ``ternary`` (-1 to 1) or ``int4`` (-8 to 7).
     digits : bool
         Whether int4 weights have a fifth bit (-16 to 15).
     fanout : int
-        Columns in a group. 1 to 64.
+        Columns in a group. 1 to 128.
     family : str
         Whose carry cells to use: ``generic`` (inferred) or ``ecp5``.
 
@@ -309,8 +309,8 @@ class SoftArray(wiring.Component):
     def __init__(self, *, rows: int, cols: int, cell: str = "ternary", digits: bool = False,
                  fanout: int = 4, family: str = "generic"):
         check_int("rows", rows, 1, 64)
-        check_int("cols", cols, 1, 64)
-        check_int("fanout", fanout, 1, 64)
+        check_int("cols", cols, 1, 128)
+        check_int("fanout", fanout, 1, 128)
         check_choice("family", family, FAMILIES)
         kind = cell_named(cell, digits)
         self.rows = rows

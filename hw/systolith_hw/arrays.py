@@ -7,6 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from .array import Array
+from .array_ecp5 import ArrayEcp5
+from .array_ice40 import Ice40Array
+from .array_soft import SoftArray
 from .cells import unused
 from .pairs import Pairs
 from .parts import ArrayConfig
@@ -21,11 +24,22 @@ def weight_bits(array: ArrayConfig) -> int:
 
 def array_of(array: ArrayConfig) -> Any:
     """A new array, a component with ``latency`` and ``sum_bits``."""
+    if array.strategy == "ecp5":
+        return ArrayEcp5(rows=array.rows, cols=array.cols, pairs=array.pairs, fanout=array.fanout)
+    if array.strategy == "ice40":
+        return Ice40Array(rows=array.rows, cols=array.cols)
     if array.pairs:
-        return Pairs(nibbles=Array(rows=array.rows, cols=2 * array.cols, weight_bits=5,
-                                   fanout=2 * array.fanout))
-    return Array(rows=array.rows, cols=array.cols, weight_bits=weight_bits(array),
-                 fanout=array.fanout)
+        return Pairs(nibbles=_of_cells(array, cols=2 * array.cols, bits=5, fanout=2 * array.fanout))
+    return _of_cells(array, cols=array.cols, bits=weight_bits(array), fanout=array.fanout)
+
+
+def _of_cells(array: ArrayConfig, *, cols: int, bits: int, fanout: int) -> Any:
+    """An array of cells for weights of so many bits."""
+    if array.strategy == "generic":
+        return Array(rows=array.rows, cols=cols, weight_bits=bits, fanout=fanout)
+    return SoftArray(rows=array.rows, cols=cols, cell="ternary" if bits == 2 else "int4",
+                     digits=bits == 5, fanout=fanout,
+                     family="ecp5" if array.strategy == "soft_ecp5" else "generic")
 
 
 @lru_cache(maxsize=256)

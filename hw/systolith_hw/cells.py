@@ -17,7 +17,8 @@ from amaranth.hdl import (
 from amaranth.hdl._ir import PortDirection  # verilog.convert's own; it has no public name
 from amaranth.lib import wiring
 
-__all__ = ["EmitPlatform", "RamModule", "check", "flat_ports", "place", "unused"]
+__all__ = ["EmitPlatform", "RamModule", "check", "flat_ports", "has_vendor_cells",
+           "place", "unused"]
 
 
 def flat_ports(component: wiring.Component) -> dict[str, tuple[Value, bool]]:
@@ -203,6 +204,14 @@ def place(m: Module, platform: Any, name: str, component: wiring.Component) -> N
             connections[f"i_{port}"] = signal
     m.submodules[name] = Instance(module, **connections)
     unused(component)   # only the first of its kind is ever elaborated
+
+
+def has_vendor_cells(platform: Any) -> bool:
+    """Whether cells of an FPGA are instantiated; their behaviour is elaborated otherwise.
+
+    Behaviour is for Amaranth's simulator and for an emission that does not ask for cells.
+    """
+    return getattr(platform, "vendor_cells", platform is not None)
 
 
 def unused(component: wiring.Component) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["BITS", "DIGIT_BITS", "RANGES", "STRATEGIES", "Strategy"]
+__all__ = ["BITS", "DIGIT_BITS", "RANGES", "STRATEGIES", "Strategy", "check_family"]
 
 BITS = MappingProxyType({"int8": 8, "int4": 4, "ternary": 2})
 RANGES = MappingProxyType({"int8": (-128, 127), "int4": (-8, 7), "ternary": (-1, 1)})
@@ -31,4 +31,17 @@ class Strategy:
 
 STRATEGIES = MappingProxyType({
     "generic": Strategy(cells=("int8", "int4", "ternary"), pairs=("int8",)),
+    "ecp5": Strategy(cells=("int8",), pairs=("int8",), chips=("ecp5",)),
+    "ice40": Strategy(cells=("int8",), chips=("ice40",)),
+    "soft": Strategy(cells=("int4", "ternary"), pairs=("int8",)),
+    "soft_ecp5": Strategy(cells=("int4", "ternary"), pairs=("int8",), chips=("ecp5",)),
 })
+
+
+def check_family(strategy: str, family: str) -> None:
+    """Raise ``ValueError`` where a chip family lacks the multipliers of ``strategy``."""
+    if STRATEGIES[strategy].chips and family not in STRATEGIES[strategy].chips:
+        fitting = [name for name, other in STRATEGIES.items()
+                   if not other.chips or family in other.chips]
+        raise ValueError(f"array.strategy must be one of {', '.join(fitting)} for {family}, "
+                         f"not {strategy!r}")

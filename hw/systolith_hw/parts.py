@@ -20,8 +20,8 @@ class ArrayConfig:
         C, the N direction: dot products computed side by side. 1 to 64.
     strategy : str
         How elements multiply: ``generic`` (inferred by the synthesiser), ``ecp5`` (MULT18X18D),
-        ``ice40`` (SB_MAC16) or ``soft`` (LUTs). Results and cycles of commands do not depend on
-        it, but for the array's latency.
+        ``ice40`` (SB_MAC16), ``soft`` (LUTs) or ``soft_ecp5`` (LUTs with ECP5's carry cells).
+        Results and cycles of commands do not depend on it, but for the array's latency.
     weights : tuple of str
         Weight formats that commands may name: ``int8``, ``int4``, ``ternary``.
     cell : str

@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 from systolith_boards import arrays
-from systolith_hw.array_ice40 import Ice40Array
-from systolith_hw.array_soft import SoftArray
+from systolith_hw.arrays import array_of
+from systolith_hw.parts import ArrayConfig
 
 
 def measured(*options):
@@ -27,7 +27,8 @@ def test_counts_dsps_for_two_columns_each_and_finds_a_clock():
 
 @pytest.mark.parametrize("chip, logic", [("hx8k", "LC"), ("lfe5u-25f", "COMB")])
 def test_soft_arrays_take_no_dsps(chip, logic):
-    found = arrays.area(SoftArray(rows=2, cols=2), chip=chip)
+    found = arrays.area(ArrayConfig(rows=2, cols=2, strategy="soft", cell="ternary",
+                                    weights=("ternary",)), chip=chip)
     assert found["DSP"] == 0
     assert found[logic] > 0
 
@@ -41,8 +42,24 @@ def test_a_seed_that_does_not_route_in_time_has_no_clock(monkeypatch, tmp_path):
     monkeypatch.setattr(arrays, "clock", never)
     monkeypatch.setattr(arrays, "synthesise", lambda *_, **__: None)
     monkeypatch.setattr(arrays, "area", lambda *_, **__: {"LC": 10, "FF": 5, "DSP": 1})
-    found = arrays.measure(lambda: Ice40Array(rows=2, cols=2), chip="up5k", seeds=(1, 2, 3),
-                           frequency=100, timeout=1, directory=tmp_path)
+    found = arrays.measure(ArrayConfig(rows=2, cols=2, strategy="ice40"), chip="up5k",
+                           seeds=(1, 2, 3), frequency=100, timeout=1, directory=tmp_path)
     assert found["LC/MAC"] == 2.5
     assert [found[f"MHz, seed {seed}"] for seed in (1, 2, 3)] == [101.0, None, 103.0]
     assert found["MHz, median"] == 102.0
+
+
+def test_registers_are_between_the_array_and_the_ports(tmp_path):
+    array = array_of(ArrayConfig(rows=1, cols=1, strategy="ecp5"))
+    cells = arrays.synthesise(arrays.Wrapped(array=array), chip="lfe5u-25f", directory=tmp_path)
+    # 8 + 8 bits of a row and its weights, three strobes; their shift register has one bit each.
+    assert cells["MULT18X18D"] == 1
+    assert cells["TRELLIS_FF"] > 2 * (8 + 8 + 3)
+
+
+def test_a_strategy_on_the_wrong_chip_is_refused():
+    result = CliRunner().invoke(arrays.main, ["--strategy", "ecp5", "--rows", "2", "--cols", "2",
+                                              "--chip", "hx8k"])
+    assert result.exit_code == 2
+    assert ("array.strategy must be one of generic, ice40, soft for ice40, not 'ecp5'"
+            in " ".join(result.output.split()))

@@ -25,11 +25,13 @@ class Sequencer:
     """Feeds tiles by the array's rules, as early as they allow, and collects the sums.
 
     ``gap`` is the chance that an allowed row or weight row is held back, ``late`` delays a swap
-    behind the first row of its tile, ``pause`` is the least distance of tiles.
+    behind the first row of its tile, ``pause`` is the least distance of tiles. ``pairs`` says of
+    each tile whether its weights are pairs, for arrays that have them.
     """
-    def __init__(self, dut, tiles, rng, *, gap=0.0, late=0, pause=0):
+    def __init__(self, dut, tiles, rng, *, gap=0.0, late=0, pause=0, pairs=None):
         self.dut, self.tiles, self.rng = dut, tiles, rng
         self.gap, self.late, self.pause = gap, late, pause
+        self.pairs = pairs
         self.swaps = []   # cycle in which the first row of each tile entered
         self.issued = []  # cycle in which each row entered
         self.sums = []    # (cycle, row of sums)
@@ -57,6 +59,8 @@ class Sequencer:
                     self.swaps.append(cycle)
                 self.issued.append(cycle)
                 acts = self.tiles[tile][0]
+                if self.pairs:
+                    ctx.set(dut.row_pairs, self.pairs[tile])
                 ctx.set(dut.row.as_value(), packed(acts[row]))
                 ctx.set(dut.swap, row == min(self.late, len(acts) - 1))
                 tile, row = (tile + 1, 0) if row + 1 == len(acts) else (tile, row + 1)
@@ -69,6 +73,8 @@ class Sequencer:
             ctx.set(dut.weights_valid, valid)
             if valid:
                 weights = self.tiles[weight_tile][1]
+                if self.pairs:
+                    ctx.set(dut.weights_pairs, self.pairs[weight_tile])
                 ctx.set(dut.weights.as_value(), packed(weights[dut.rows - 1 - weight_row], bits))
                 weight_row += 1
             else:

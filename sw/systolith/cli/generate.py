@@ -8,6 +8,7 @@ import click
 import numpy as np
 import tomli_w
 from systolith_hw.config import CoreConfig
+from systolith_hw.formats import BITS, RANGES, STRATEGIES
 
 from ..device import ModelDevice
 from ..gemm import plan_gemm
@@ -20,13 +21,13 @@ __all__ = ["core_files", "emit_core", "generate"]
 PAGE_BYTES = 4096
 
 
-def emit_core(config: CoreConfig) -> str:
-    """The core's plain Verilog."""
+def emit_core(config: CoreConfig, *, vendor_cells: bool = False) -> str:
+    """The core's plain Verilog; or with the cells of the FPGA that its strategy is for."""
     # Loading Amaranth takes a second, which other commands need not pay.
     from systolith_hw.core import Core
     from systolith_hw.emit import emit_verilog
 
-    return emit_verilog(Core(config=config), name=config.name)
+    return emit_verilog(Core(config=config), name=config.name, vendor_cells=vendor_cells)
 
 
 def core_files(config: CoreConfig, verilog: str) -> dict[str, str]:
@@ -49,6 +50,8 @@ def core_files(config: CoreConfig, verilog: str) -> dict[str, str]:
     device.run(image.program_address, image.commands)
     return {
         f"{name}.v": verilog,
+        **{f"{name}_{chip}.v": emit_core(config, vendor_cells=True)
+           for chip in STRATEGIES[config.array.strategy].chips},
         f"{name}_inst.v": instantiation(verilog, name=name),
         **smoke_files(config, verilog, image=before, program_address=image.program_address,
                       commands=image.commands, expected_address=0,
@@ -62,15 +65,20 @@ def core_files(config: CoreConfig, verilog: str) -> dict[str, str]:
 def _smoke_program(config: CoreConfig) -> tuple[Image, np.ndarray]:
     rng = np.random.default_rng(1)
     m, n, k = 5, config.array.cols + 3, 2 * config.array.rows + 1
+    weight_format = max(config.array.weights, key=BITS.__getitem__)
+    low, high = RANGES[weight_format]
     operand = rng.integers(-128, 128, (m, k), dtype=np.int8)
-    weights = rng.integers(-128, 128, (k, n), dtype=np.int8)
+    weights = rng.integers(low, high + 1, (k, n), dtype=np.int8)
     bias = rng.integers(-5000, 5000, n, dtype=np.int32)
-    image = plan_gemm(weights, bias, config=config, rows=m, multiplier=1 << 30, shift=-8)
+    image = plan_gemm(weights, bias, config=config, rows=m, multiplier=1 << 30, shift=-8,
+                      weight_format=weight_format)
     return image, operand
 
 
 TEXTS = {
     ".v": "the core; its memories are modules of their own, for an ASIC flow to replace",
+    "_ecp5.v": "the same core with multipliers and carry cells of the ECP5, for synthesis",
+    "_ice40.v": "the same core with multipliers of the iCE40, for synthesis",
     "_inst.v": "an instance of it to copy into a design",
     "_smoke_tb.v": "self-checking test bench in plain Verilog",
     "_smoke_image.hex": "memory before the smoke test",
@@ -111,7 +119,8 @@ def generate(preset: str | None, path: str | None, assignments: tuple[str, ...],
                               for file in files}})
         return
     modules = len(re.findall(r"^module ", verilog, re.M))
-    click.echo(f"{config.name}: {config.array.rows} x {config.array.cols} int8, "
+    click.echo(f"{config.name}: {config.array.rows} x {config.array.cols} "
+               f"{config.array.cell}, "
                f"{config.macs_per_cycle} MAC per cycle, {config.bus.kind} with "
                f"{config.bus.data_bits} data bits, {modules} modules, "
                f"{len(verilog.splitlines()):,} lines\n")
@@ -124,6 +133,7 @@ or with what comes with `pip install systolith[sim]`:
   systolith gemm -m 100 -n 70 -k 300 --config {target / f"{name}.toml"} --device rtl""")
 
 
-TEXT_KEYS = {".v": "verilog", "_inst.v": "instantiation", "_smoke_tb.v": "smoke_testbench",
+TEXT_KEYS = {".v": "verilog", "_ecp5.v": "verilog_ecp5", "_ice40.v": "verilog_ice40",
+             "_inst.v": "instantiation", "_smoke_tb.v": "smoke_testbench",
              "_smoke_image.hex": "smoke_image", "_smoke_expected.hex": "smoke_expected",
              ".json": "manifest", ".h": "header", ".toml": "config"}
