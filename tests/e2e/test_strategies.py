@@ -3,19 +3,20 @@
 import numpy as np
 import pytest
 from cores import core
-from systolith import Image, Linear, ModelDevice, compile_layers
-from systolith_hw.arrays import array_latency
+from systolith import Linear, ModelDevice, compile_layers
+from systolith.cycles import decode_program, predict_cycles
 from systolith_hw.formats import RANGES
 from systolith_sim.device import RtlDevice
 
 ALL = ("int8", "int4", "ternary")
 # Arrays that differ in nothing but their strategy, so that all have one fingerprint.
 ARRAYS = {
-    "int8": ({"weights": ALL}, ("generic", "ecp5", "ice40")),
-    "pairs": ({"weights": ALL, "pairs": True}, ("generic", "ecp5", "soft")),
-    "int4": ({"weights": ALL, "cell": "int4"}, ("generic", "soft", "soft_ecp5")),
-    "ternary": ({"weights": ALL, "cell": "ternary"}, ("generic", "soft", "soft_ecp5")),
+    "int8": ({"weights": ALL}, ("ice40", "ecp5", "generic")),
+    "pairs": ({"weights": ALL, "pairs": True}, ("ecp5", "soft", "generic")),
+    "int4": ({"weights": ALL, "cell": "int4"}, ("soft", "soft_ecp5", "generic")),
+    "ternary": ({"weights": ALL, "cell": "ternary"}, ("soft_ecp5", "soft", "generic")),
 }
+DEFAULT = {("int8", "ice40"), ("pairs", "ecp5"), ("ternary", "soft_ecp5")}
 MEMORY = {"act_rows": 128, "wgt_rows": 64, "acc_rows": 64, "par_rows": 64}
 
 
@@ -34,29 +35,28 @@ def layers(rng):
                      multiplier=1 << 30, shift={"int8": -9, "int4": -5, "ternary": -2}[name])
 
 
-def run(device, image, x):
-    """Memory after the image's program, and its cycles (None on the model)."""
-    with device:
-        image.run(device, x)
-        return (device.read(0, device.memory_bytes).copy(), device.counters().get("cycles"))
-
-
 @pytest.mark.parametrize("array, strategy", [
-    (array, strategy) for array, (_, strategies) in ARRAYS.items() for strategy in strategies])
+    pytest.param(array, strategy, marks=() if (array, strategy) in DEFAULT else pytest.mark.full)
+    for array, (_, strategies) in ARRAYS.items() for strategy in strategies])
 def test_the_same_commands_give_the_same_bytes(array, strategy):
     rng = np.random.default_rng(len(array))
     image = compile_layers(list(layers(rng)), config=core_of(array, "generic"), rows=23)
-    image = Image.from_bytes(image.to_bytes())
     x = rng.choice([-128, 127, *range(-128, 128, 5)], (23, 37)).astype(np.int8)
-    config = core_of(array, strategy)
-    expected, _ = run(ModelDevice(config, memory_bytes=1 << 16), image, x)
-    found, cycles = run(RtlDevice(config, memory_bytes=1 << 16, assertions=True,
-                                  max_cycles=1_000_000), image, x)
-    assert np.array_equal(found, expected)
-    # Latency is all that may differ: once for each time that something waits for a sum.
-    generic = CYCLES[array]
-    difference = array_latency(config.array) - array_latency(core_of(array, "generic").array)
-    assert abs(cycles - generic) <= 40 * max(abs(difference), 1), (cycles, generic, difference)
+    config, memories = core_of(array, strategy), []
+    for device in (ModelDevice(config, memory_bytes=1 << 16),
+                   RtlDevice(config, memory_bytes=1 << 16, assertions=True, max_cycles=1 << 20)):
+        with device:
+            image.run(device, x)
+            memories.append(device.read(0, device.memory_bytes).copy())
+            cycles = device.counters().get("cycles")
+    assert np.array_equal(*memories)
+    # Nothing but the array's latency differs, which is in the prediction; small layers are mostly
+    # their ends, which it does not follow to the cycle.
+    predicted = predicted_cycles(image, config)
+    assert abs(cycles - predicted) <= 0.06 * predicted
 
 
-CYCLES = {"int8": 0, "pairs": 0, "int4": 0, "ternary": 0}
+def predicted_cycles(image, config):
+    program = next(segment.data for segment in image.segments
+                   if segment.address == image.program_address)
+    return predict_cycles(decode_program(program), config=config)
