@@ -43,7 +43,6 @@ def test_the_twin_is_the_cell(tmp_path, bits):
     ('.REG_INPUTB_CE("CE1")', '.REG_INPUTB_CE("CE0")'),
     ('.REG_INPUTA_CE("CE0")', '.REG_INPUTA_CE("CE1")'),
     ('.REG_PIPELINE_CLK("CLK0")', '.REG_PIPELINE_CLK("NONE")'),
-    ('.REG_OUTPUT_RST("RST0")', '.REG_OUTPUT_RST("RST1")'),
     (".RST0(1'h0)", ".RST0(1'h1)"),
     (".SIGNEDA(1'h1)", ".SIGNEDA(1'h0)"),
     (".A10(activation[0])", ".A10(activation[1])"),

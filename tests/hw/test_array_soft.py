@@ -120,8 +120,8 @@ def test_an_emission_has_one_column():
 
 @pytest.mark.parametrize("error, message, parameters", [
     (ValueError, "rows must be from 1 to 64, not 0", {"rows": 0}),
-    (ValueError, "cols must be from 1 to 64, not 65", {"cols": 65}),
-    (ValueError, "fanout must be from 1 to 64, not 0", {"fanout": 0}),
+    (ValueError, "cols must be from 1 to 128, not 129", {"cols": 129}),
+    (ValueError, "fanout must be from 1 to 128, not 0", {"fanout": 0}),
     (ValueError, "cell must be one of ternary, int4, not 'int8'", {"cell": "int8"}),
     (ValueError, "digits must be False for ternary cells, not True", {"digits": True}),
     (TypeError, "digits must be a boolean, not 1", {"digits": 1}),
