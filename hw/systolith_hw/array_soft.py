@@ -168,8 +168,7 @@ class SoftColumn(wiring.Component):
     sum : ``Out(signed(sum_bits))``
         The dot product.
     """
-    def __init__(self, *, rows: int, cell: str = "ternary", digits: bool = False,
-                 family: str = "generic"):
+    def __init__(self, *, rows: int, cell: str, digits: bool = False, family: str = "generic"):
         check_int("rows", rows, 1, 64)
         check_choice("family", family, FAMILIES)
         self.rows = rows
