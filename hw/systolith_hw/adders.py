@@ -50,7 +50,7 @@ class CarryAdders(wiring.Component):
     sums : ``Out(ArrayLayout(signed(bits), lanes))``
         The sums.
     """
-    def __init__(self, *, bits: int, lanes: int = 1, signs: bool = False):
+    def __init__(self, *, bits: int, lanes: int, signs: bool):
         check_int("bits", bits, 1, 64)
         check_int("lanes", lanes, 1, LANES)
         check_bool("signs", signs)
@@ -123,7 +123,7 @@ def adders_of(m: Module, platform: Any, family: str) -> Adders:
         for first in range(0, len(pairs), LANES):
             lanes = pairs[first:first + LANES]
             bits = max(len(left + right) for left, right in lanes)
-            adders = CarryAdders(bits=bits, lanes=len(lanes))
+            adders = CarryAdders(bits=bits, lanes=len(lanes), signs=False)
             place(m, platform, f"{name}_{first}", adders)
             for i, (left, right) in enumerate(lanes):
                 m.d.comb += [adders.left[i].eq(left), adders.right[i].eq(right)]

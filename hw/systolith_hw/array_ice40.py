@@ -46,7 +46,7 @@ class Mac16(wiring.Component):
     sums : ``Out(ArrayLayout(signed(16), 2))``
         Products, or sums.
     """
-    def __init__(self, *, adds: bool = False):
+    def __init__(self, *, adds: bool):
         check_bool("adds", adds)
         self.adds = adds
         self.latency = 3 if adds else 2
@@ -197,7 +197,7 @@ class Ice40Array(wiring.Component):
     def _pair(self, m, platform, r, shadows, first, swap):
         """Sums of rows ``r`` and ``r + 1`` in the columns of ``shadows``, or of the last row."""
         lower = Mac16(adds=True)
-        upper = Mac16()
+        upper = Mac16(adds=False)
         alone = r + 1 == self.rows
         for row, mac in ((r, lower),) if alone else ((r, upper), (r + 1, lower)):
             place(m, platform, f"mac_{row}_{first}", mac)

@@ -168,8 +168,7 @@ class SoftColumn(wiring.Component):
     sum : ``Out(signed(sum_bits))``
         The dot product.
     """
-    def __init__(self, *, rows: int, cell: str = "ternary", digits: bool = False,
-                 family: str = "generic"):
+    def __init__(self, *, rows: int, cell: str, digits: bool = False, family: str = "generic"):
         check_int("rows", rows, 1, 64)
         check_choice("family", family, FAMILIES)
         self.rows = rows
@@ -248,10 +247,11 @@ class SoftColumn(wiring.Component):
         most  = self.rows * sum(1 << digit.shift for digit in kind.digits)
         count = Signal(range(most + 1))  # of the weights since the last swap
         lack  = Signal(range(most + 1), reset_less=True)
-        m.submodules.late = late = Skew(shape=len(kind.digits), delays=[self.lateness])
-        m.d.comb += late.lanes[0].eq(Cat(digit.negative(self.weight) & self.shift
-                                         for digit in kind.digits))
-        entering = sum((late.delayed[0][i] << digit.shift for i, digit in enumerate(kind.digits)),
+        digits = len(kind.digits)
+        late  = Signal(digits * self.lateness)  # reset, like the count it goes into
+        m.d.sync += late.eq(Cat(*(digit.negative(self.weight) & self.shift
+                                  for digit in kind.digits), late))
+        entering = sum((late[i - digits] << digit.shift for i, digit in enumerate(kind.digits)),
                        start=Const(0, 1))
         # No Mux: the bits above ``entering`` would get a reset of their own, which on iCE40 tears
         # the carry chain apart.
@@ -364,9 +364,9 @@ class SoftArray(wiring.Component):
             m.d.sync += group_acts.eq(acts)
             late = Signal(lateness, name=f"late_{g}")
             m.d.sync += late.eq(Cat(swaps, late))
-            group_triples = Signal(ArrayLayout(signed(10), self.rows), name=f"triples_{g}",
-                                   reset_less=True)
             if kind.triples:
+                group_triples = Signal(ArrayLayout(signed(10), self.rows), name=f"triples_{g}",
+                                       reset_less=True)
                 m.d.sync += [group_triples[r].eq(triples[r]) for r in range(self.rows)]
             for c in range(g * self.fanout, min((g + 1) * self.fanout, self.cols)):
                 column = SoftColumn(rows=self.rows, cell=self.cell, digits=self.digits,
@@ -385,7 +385,9 @@ class SoftArray(wiring.Component):
             if g + 1 < self.groups:
                 next_shift = Signal(name=f"shift_{g + 1}")
                 m.d.sync += next_shift.eq(shift)
-                acts, triples, swaps, shift = group_acts, group_triples, late[0], next_shift
+                acts, swaps, shift = group_acts, late[0], next_shift
+                if kind.triples:
+                    triples = group_triples
 
         check_turns(m, platform, rows=self.rows, weights_valid=self.weights_valid, swap=swap)
         return m

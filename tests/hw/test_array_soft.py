@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from systolith_hw.array_soft import SoftArray
 from systolith_hw.emit import emit_verilog, module_names
 
@@ -74,6 +75,35 @@ def test_extremes_fit_the_sums_exactly(kind, rows):
     largest = rows * least * -128
     assert run.results.max() == largest
     assert 2 ** (dut.sum_bits - 2) - 1 < largest <= 2 ** (dut.sum_bits - 1) - 1
+
+
+class Interrupted(Sequencer):
+    """Begins with weights that a reset of one cycle throws away."""
+    def run(self):
+        reset = Signal()
+
+        async def bench(ctx):
+            ctx.set(self.dut.weights_valid, 1)
+            for _ in range(self.dut.rows - 1):
+                ctx.set(self.dut.weights.as_value(), -1)
+                await ctx.tick()
+            ctx.set(self.dut.weights_valid, 0)
+            ctx.set(reset, 1)
+            await ctx.tick()
+            ctx.set(reset, 0)
+            await self._bench(ctx)
+
+        simulate(ResetInserter(reset)(self.dut), bench)
+        return self
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_forgets_in_a_reset_of_one_cycle_what_came_before(kind):
+    dut, least, most = array(kind, 4, 3, fanout=2)
+    rng = np.random.default_rng(4)
+    tiles = tiles_of(rng, dut, [4, 1, 5], least, most)
+    run = Interrupted(dut, tiles, rng).run()
+    assert np.array_equal(run.results, expected(tiles))
 
 
 @pytest.mark.parametrize("cell, digits, rows, cols, fanout, latency", [
