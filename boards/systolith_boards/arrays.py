@@ -20,10 +20,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from rich.console import Console
 from rich.table import Table
-from systolith_hw.arrays import array_latency, array_of
+from systolith_hw.arrays import array_of
 from systolith_hw.cells import flat_ports
 from systolith_hw.emit import emit_verilog
 from systolith_hw.formats import BITS, STRATEGIES, check_family
+from systolith_hw.latency import array_latency
 from systolith_hw.parts import ArrayConfig
 
 from .synthesis import run_tool

@@ -7,12 +7,12 @@ from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from .cells import has_vendor_cells, place
 from .checks import check_bool, check_int
+from .latency import tree_levels
 
-__all__ = ["LANES", "CarryAdders", "add_tree", "adders_of", "tree_levels"]
+__all__ = ["LANES", "CarryAdders", "add_tree", "adders_of"]
 
 LANES = 4  # adders that share a chain of carry cells
 
@@ -131,11 +131,6 @@ def adders_of(m: Module, platform: Any, family: str) -> Adders:
         return sums
 
     return chain if family == "ecp5" else infer
-
-
-def tree_levels(terms: int) -> int:
-    """Registers between the terms and the root of :func:`add_tree`."""
-    return ceil_log2(terms)
 
 
 def add_tree(m: Module, name: str, terms: Sequence[tuple[Value, int]], *, bits: int,

@@ -8,13 +8,11 @@ from amaranth.lib.wiring import In, Out
 from .cells import place
 from .checks import check_int
 from .element import ProcessingElement, sum_bits
-from .multiply import Multiplier
+from .latency import systolic
 from .skew import Skew
 from .turns import check_turns
 
 __all__ = ["Array", "Column"]
-
-ELEMENT_LATENCY = Multiplier.LATENCY + 1
 
 
 class Column(wiring.Component):
@@ -47,7 +45,7 @@ class Column(wiring.Component):
         check_int("rows", rows, 1, 64)
         self.rows = rows
         self.weight_bits = weight_bits
-        self.latency = (rows - 1) + ELEMENT_LATENCY
+        self.latency = systolic(rows, 1)
         super().__init__({
             "activations": In(ArrayLayout(signed(8), rows)),
             "swaps": In(rows),
@@ -133,7 +131,7 @@ class Array(wiring.Component):
         self.cols = cols
         self.weight_bits = weight_bits
         self.fanout = fanout
-        self.latency = (rows - 1) + (self.groups - 1) + ELEMENT_LATENCY
+        self.latency = systolic(rows, self.groups)
         super().__init__({
             "row": In(ArrayLayout(signed(8), rows)),
             "row_valid": In(1),

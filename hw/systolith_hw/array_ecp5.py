@@ -13,12 +13,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from .cells import place
 from .cells_ecp5 import HeldMultiplier
 from .checks import check_bool, check_int
 from .element import sum_bits
+from .latency import ecp5, ecp5_column
 from .skew import Skew
 from .turns import check_turns
 
@@ -47,11 +47,6 @@ def factor(parts: Value) -> Value:
     The upper part is one less where the lower one is negative, at least -9.
     """
     return Cat(parts[:4], parts[4].replicate(LOW_BITS - 4), parts[5:]).as_signed()
-
-
-def _column_latency(rows: int, pairs: bool) -> int:
-    """Cycles from activations to their sums."""
-    return HeldMultiplier.LATENCY + ceil_log2(rows) + (2 if pairs else 0)
 
 
 class ColumnEcp5(wiring.Component):
@@ -95,7 +90,7 @@ class ColumnEcp5(wiring.Component):
         check_bool("pairs", pairs)
         self.rows = rows
         self.pairs = pairs
-        self.latency = _column_latency(rows, pairs)
+        self.latency = ecp5_column(rows, pairs=pairs)
         super().__init__({
             "activations": In(ArrayLayout(signed(8), rows)),
             **({"row_pairs": In(1), "weights_pairs": In(1)} if pairs else {}),
@@ -251,7 +246,7 @@ class ArrayEcp5(wiring.Component):
         self.cols = cols
         self.pairs = pairs
         self.fanout = fanout
-        self.latency = 2 + (self.groups - 1) + _column_latency(rows, pairs)
+        self.latency = ecp5(rows, self.groups, pairs=pairs)
         super().__init__({
             "row": In(ArrayLayout(signed(8), rows)),
             "row_valid": In(1),

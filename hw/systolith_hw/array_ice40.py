@@ -7,10 +7,11 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from .adders import add_tree, adders_of, tree_levels
+from .adders import add_tree, adders_of
 from .cells import has_vendor_cells, place
 from .checks import check_bool, check_int
 from .element import sum_bits
+from .latency import ice40
 from .turns import check_turns
 
 __all__ = ["Ice40Array", "Mac16"]
@@ -155,7 +156,7 @@ class Ice40Array(wiring.Component):
         self.cols = cols
         self.sum_cols = cols
         self.sum_bits = sum_bits(rows)
-        self.latency = 3 + tree_levels((rows + 1) // 2)
+        self.latency = ice40(rows)
         super().__init__({
             "row": In(ArrayLayout(signed(8), rows)),
             "row_valid": In(1),

@@ -10,9 +10,10 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from .adders import LANES, CarryAdders, add_tree, adders_of, tree_levels
+from .adders import LANES, CarryAdders, add_tree, adders_of
 from .cells import place
 from .checks import check_bool, check_choice, check_int
+from .latency import soft, soft_column
 from .skew import Skew
 from .turns import check_turns
 
@@ -124,12 +125,6 @@ def cell_named(cell: str, digits: bool) -> Cell:
     return CELLS["int5" if digits else cell]
 
 
-def _column_latency(rows: int, kind: Cell) -> tuple[int, int]:
-    """Cycles from the activations to the sums of digits, and to the dot product."""
-    lateness = 1 + tree_levels(rows)
-    return lateness, lateness + tree_levels(len(kind.digits) + 1)
-
-
 class SoftColumn(wiring.Component):
     """One dot product per cycle, of all rows at the same time.
 
@@ -176,7 +171,7 @@ class SoftColumn(wiring.Component):
         self.digits = digits
         self.family = family
         kind = cell_named(cell, digits)
-        self.lateness, self.latency = _column_latency(rows, kind)
+        self.lateness, self.latency = soft_column(rows, len(kind.digits))
         super().__init__({
             "activations": In(ArrayLayout(signed(8), rows)),
             **({"triples": In(ArrayLayout(signed(10), rows))} if kind.triples else {}),
@@ -322,7 +317,7 @@ class SoftArray(wiring.Component):
         self.sum_cols = cols
         self.sum_bits = kind.sum_bits(rows)
         self.weight_shape = signed(kind.bits)
-        self.latency = self.groups + _column_latency(rows, kind)[1]
+        self.latency = soft(rows, self.groups, len(kind.digits))
         super().__init__({
             "row": In(ArrayLayout(signed(8), rows)),
             "row_valid": In(1),
@@ -354,7 +349,7 @@ class SoftArray(wiring.Component):
         m.d.comb += self.sums_valid.eq(valid[-1])
         m.d.sync += valid.eq(Cat(self.row_valid, valid))
 
-        lateness, _ = _column_latency(self.rows, kind)
+        lateness, _ = soft_column(self.rows, len(kind.digits))
         acts: Any = self.row
         swaps, shift = swap, self.weights_valid
         triples: Any = [act + (act << 1) for act in acts]
@@ -365,9 +360,9 @@ class SoftArray(wiring.Component):
             late = Signal(lateness, name=f"late_{g}")
             m.d.sync += late.eq(Cat(swaps, late))
             if kind.triples:
-                group_triples = Signal(ArrayLayout(signed(10), self.rows), name=f"triples_{g}",
-                                       reset_less=True)
-                m.d.sync += [group_triples[r].eq(triples[r]) for r in range(self.rows)]
+                before, triples = triples, Signal(
+                    ArrayLayout(signed(10), self.rows), name=f"triples_{g}", reset_less=True)
+                m.d.sync += [triples[r].eq(before[r]) for r in range(self.rows)]
             for c in range(g * self.fanout, min((g + 1) * self.fanout, self.cols)):
                 column = SoftColumn(rows=self.rows, cell=self.cell, digits=self.digits,
                                     family=self.family)
@@ -381,13 +376,11 @@ class SoftArray(wiring.Component):
                     deskew.lanes[c].eq(column.sum),
                 ]
                 if kind.triples:
-                    m.d.comb += column.triples.eq(group_triples)
+                    m.d.comb += column.triples.eq(triples)
             if g + 1 < self.groups:
                 next_shift = Signal(name=f"shift_{g + 1}")
                 m.d.sync += next_shift.eq(shift)
                 acts, swaps, shift = group_acts, late[0], next_shift
-                if kind.triples:
-                    triples = group_triples
 
         check_turns(m, platform, rows=self.rows, weights_valid=self.weights_valid, swap=swap)
         return m

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .cells import has_vendor_cells
 from .checks import check_int
+from .latency import ECP5_MULTIPLIER
 
 __all__ = ["HeldMultiplier"]
 
@@ -40,7 +41,7 @@ class HeldMultiplier(wiring.Component):
     product : ``Out(signed(8 + factor_bits))``
         The exact product.
     """
-    LATENCY = 3  # cycles
+    LATENCY = ECP5_MULTIPLIER
 
     def __init__(self, *, factor_bits: int):
         check_int("factor_bits", factor_bits, 2, 18)

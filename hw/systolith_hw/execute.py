@@ -19,7 +19,7 @@ from .semaphore import Raiser, at_level
 from .transfer import ring_row
 from .unpack import by_format
 from .walk import CommandWalker
-from .weights import ROW_BITS, WeightSequencer, unpack_latency
+from .weights import ROW_BITS, WeightSequencer
 
 __all__ = ["ActivationSequencer", "ExecuteEngine"]
 
@@ -234,7 +234,7 @@ class ExecuteEngine(wiring.Component):
         m.submodules.weights = weights = WeightSequencer(config=self.config)
         m.submodules.rows = rows = ActivationSequencer(config=self.config)
         # From issue to the accumulator's address, and on until the row is written.
-        unpack, digits = unpack_latency(self.config), self.config.array.most_digits
+        unpack, digits = self.config.array.unpack_latency, self.config.array.most_digits
         to_sums = Scratchpad.READ_LATENCY + unpack + array.latency
         to_acc = to_sums + (digits > 1) - Accumulator.AHEAD
         to_written = to_acc + 3

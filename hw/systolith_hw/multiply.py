@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .checks import check_int
+from .latency import MULTIPLIER
 
 __all__ = ["Multiplier"]
 
@@ -32,7 +33,7 @@ class Multiplier(wiring.Component):
         Take ``weight``, for this cycle's activation and those after it.
     product : ``Out(signed(8 + weight_bits))``
     """
-    LATENCY = 2  # cycles
+    LATENCY = MULTIPLIER
 
     def __init__(self, *, weight_bits: int = 8):
         check_int("weight_bits", weight_bits, 2, 8)

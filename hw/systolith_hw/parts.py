@@ -78,6 +78,16 @@ class ArrayConfig:
             BITS[weights] > BITS[self.cell]) else 1
 
     @property
+    def weight_bits(self) -> int:
+        """Bits of a weight, or of a pair, as the array takes it; low digits count from 0."""
+        return {"int8": 8, "int4": 4 if self.most_digits == 1 else 5, "ternary": 2}[self.cell]
+
+    @property
+    def unpack_latency(self) -> int:
+        """Cycles that weights and activations wait in a register on their way to the array."""
+        return int(self.weights != (self.cell,))
+
+    @property
     def most_digits(self) -> int:
         """Turns of the format that takes the most."""
         return max(map(self.digits, self.weights))

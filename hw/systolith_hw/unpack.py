@@ -8,7 +8,6 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .arrays import weight_bits
 from .choose import choose
 from .config import CoreConfig
 from .formats import BITS, DIGIT_BITS
@@ -53,7 +52,7 @@ class Unpacker(wiring.Component):
             "format": In(WeightFormat),
             "part": In(range(max(map(config.weight_parts, self.formats)))),
             "digit": In(range(config.array.most_digits)),
-            "weights": Out(ArrayLayout(signed(weight_bits(config.array)), config.array.cols)),
+            "weights": Out(ArrayLayout(signed(config.array.weight_bits), config.array.cols)),
             "pairs": Out(1),
         })
 

@@ -6,7 +6,6 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
-from .arrays import weight_bits
 from .config import CoreConfig
 from .isa import COMMANDS, ErrorCode, Opcode, WeightFormat
 from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
@@ -15,14 +14,9 @@ from .transfer import ring_row
 from .unpack import Unpacker, by_format
 from .walk import CommandWalker
 
-__all__ = ["ROW_BITS", "WeightSequencer", "unpack_latency"]
+__all__ = ["ROW_BITS", "WeightSequencer"]
 
 ROW_BITS = 16   # of a scratchpad row's number
-
-
-def unpack_latency(config: CoreConfig) -> int:
-    """Cycles that weights and activations wait in a register on their way to the array."""
-    return int(config.array.weights != (config.array.cell,))
 
 
 class WeightSequencer(wiring.Component):
@@ -33,7 +27,7 @@ class WeightSequencer(wiring.Component):
     command's. Where weights are wider than a cell, the same tile comes once for each digit.
 
     Timing: the first row is read two cycles after the command came; ``weights`` follow their read
-    by ``Scratchpad.READ_LATENCY + unpack_latency(config)``.
+    by ``Scratchpad.READ_LATENCY + array.unpack_latency``.
 
     Members
     -------
@@ -66,7 +60,7 @@ class WeightSequencer(wiring.Component):
             "loaded": Out(1),
             "wgt": Out(ReadPort(addr_bits=exact_log2(config.memory.wgt_rows),
                                 width=8 * config.wgt_row_bytes)),
-            "weights": Out(ArrayLayout(signed(weight_bits(config.array)), config.array.cols)),
+            "weights": Out(ArrayLayout(signed(config.array.weight_bits), config.array.cols)),
             "weights_valid": Out(1),
             "weights_pairs": Out(1),
             "wait": Out(stream.Signature(5)),
@@ -187,7 +181,7 @@ class WeightSequencer(wiring.Component):
             unpacker.part.eq(beside.part),
             unpacker.digit.eq(beside.digit),
         ]
-        domain = m.d.sync if unpack_latency(self.config) else m.d.comb
+        domain = m.d.sync if array.unpack_latency else m.d.comb
         domain += [
             self.weights.eq(Mux(beside.zero, 0, unpacker.weights.as_value())),
             self.weights_valid.eq(beside.valid),

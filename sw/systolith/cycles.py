@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from systolith_hw.arrays import array_latency
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import (
     COMMAND_BYTES,
@@ -27,7 +26,7 @@ from systolith_hw.isa import (
     ResultType,
     VectorOp,
 )
-from systolith_hw.weights import unpack_latency
+from systolith_hw.latency import array_latency
 
 __all__ = ["Bus", "decode_program", "group_cycles", "predict_cycles"]
 
@@ -321,7 +320,7 @@ class _Prediction:
     def execute(self, commands: list[dict]) -> Iterator[None]:
         config = self.config
         height, depth = config.array.rows, config.control.execute_loops
-        to_sum = (array_latency(config.array) + unpack_latency(config)
+        to_sum = (array_latency(config.array) + config.array.unpack_latency
                   + (config.array.most_digits > 1) + EXECUTE_RAISE)
         accepted = self.accepted[1]
         weights = rows_end = rows_begin = swap = 0.0
