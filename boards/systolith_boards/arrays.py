@@ -11,9 +11,11 @@ import re
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 from amaranth.hdl import Cat, Module, Signal
@@ -27,25 +29,36 @@ from systolith_hw.emit import emit_verilog
 
 from .synthesis import run_tool
 
-__all__ = ["CHIPS", "FORMS", "Chip", "Harness", "area", "clock", "netlist"]
+__all__ = ["CHIPS", "FORMS", "Chip", "Harness", "area", "clock", "fix", "netlist", "side_by_side"]
 
 
 @dataclass(frozen=True)
 class Chip:
-    """A chip: how Yosys synthesises for it, how nextpnr places without pins, and the cells of
-    nextpnr's report to count by what a table calls them; the first are those of the logic."""
+    """A chip: how Yosys synthesises for it, how nextpnr places and routes without pins, and the
+    cells of nextpnr's report to count by what a table calls them, those of the logic first.
+    ``sites`` are the places of its multipliers from left to right, row by row, if nextpnr should
+    not choose among them."""
     synth: str
     nextpnr: tuple[str, ...]
     cells: Mapping[str, str]
+    sites: tuple[tuple[str, ...], ...] = ()
 
 
-_ECP5_CELLS = {"COMB": "TRELLIS_COMB", "FF": "TRELLIS_FF", "DSP": "MULT18X18D"}
+def _ecp5(size: str, **parameters: Any) -> Chip:
+    return Chip("synth_ecp5", ("nextpnr-ecp5", f"--{size}", "--speed", "6", "--out-of-context",
+                               "--router", "router2", "--tmg-ripup"),
+                {"COMB": "TRELLIS_COMB", "FF": "TRELLIS_FF", "DSP": "MULT18X18D"}, **parameters)
+
+
+# A block of nine columns has four multipliers; no block is at the two clock columns from 67 on.
+_BLOCKS_85K = (*range(4, 67, 9), *range(69, 123, 9))
 
 CHIPS = {
-    "25k": Chip("synth_ecp5", ("nextpnr-ecp5", "--25k", "--speed", "6", "--out-of-context"),
-                _ECP5_CELLS),
-    "85k": Chip("synth_ecp5", ("nextpnr-ecp5", "--85k", "--speed", "6", "--out-of-context"),
-                _ECP5_CELLS),
+    "25k": _ecp5("25k"),
+    "85k": _ecp5("85k", sites=tuple(
+        tuple(f"X{x + offset}/Y{y}/MULT18_{index}" for x in _BLOCKS_85K
+              for offset, index in ((0, 0), (1, 1), (4, 4), (5, 5)))
+        for y in (10, 34, 58))),
 }
 
 # Constructors of arrays; they take rows, cols and what else the command line names.
@@ -86,6 +99,43 @@ class Harness(wiring.Component):
             m.d.sync += level.eq(Cat(part.xor() for part in parts))
         m.d.comb += self.parity.eq(level)
         return m
+
+
+def side_by_side(rows: int, cols: int, sites: Sequence[Sequence[str]]) -> dict[str, str]:
+    """The site of each multiplier of an array, by the end of the multiplier's name.
+
+    The columns are side by side across the chip. Each is spread over all rows of sites in
+    turn, in steps of two neighbours, whose products meet first.
+
+    Raises
+    ------
+    ValueError
+        The array has more multipliers than there are sites in a row for it.
+    """
+    pairs, bands = -(-rows // 2), len(sites)
+    lines: list[list[str]] = [[] for _ in sites]
+    for c in range(cols):
+        numbers = iter(range(rows))
+        for band, line in enumerate(lines):
+            wide = 2 * (pairs // bands + ((band + c) % bands < pairs % bands))
+            line += [f"column_{c}.multiplier_{r}.cell" for r in islice(numbers, wide)]
+    placed = {}
+    for line, row in zip(lines, sites, strict=True):
+        if len(line) > len(row):
+            raise ValueError(f"sites must be at least {len(line)} in each row, not {len(row)!r}")
+        start = (len(row) - len(line)) // 2
+        placed |= dict(zip(line, row[start:], strict=False))
+    return placed
+
+
+def fix(netlist: Path, sites: Mapping[str, str]) -> None:
+    """Tie cells of a netlist, named by the ends of their names, to sites of the chip."""
+    design = json.loads(netlist.read_text())
+    for name, cell in design["modules"]["top"]["cells"].items():
+        for end, site in sites.items():
+            if name.endswith(f".{end}"):
+                cell["attributes"]["BEL"] = site
+    netlist.write_text(json.dumps(design))
 
 
 def netlist(component: wiring.Component, *, chip: str, directory: Path) -> Path:
@@ -129,12 +179,13 @@ def clock(directory: Path, *, chip: str, seed: int, frequency: float, limit: flo
 @click.option("--chip", type=click.Choice(list(CHIPS)), required=True)
 @click.option("--seed", "seeds", type=int, multiple=True, help="Place and route with this seed.")
 @click.option("--frequency", default=160.0, show_default=True, help="Target in MHz.")
+@click.option("--scatter", is_flag=True, help="Let nextpnr place the multipliers on any chip.")
 @click.option("--limit", default=600.0, show_default=True, help="Seconds for a seed.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Leave netlist and reports here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(strategy: str, rows: int, cols: int, pairs: bool, fanout: int | None, chip: str,
-         seeds: tuple[int, ...], frequency: float, limit: float, keep: Path | None,
-         as_json: bool) -> None:
+         seeds: tuple[int, ...], frequency: float, scatter: bool, limit: float,
+         keep: Path | None, as_json: bool) -> None:
     """Measure one array: its cells, cells per multiplication, and its clock for each seed."""
     parameters = {"rows": rows, "cols": cols}
     parameters |= {"pairs": True} if pairs else {}
@@ -149,7 +200,10 @@ def main(strategy: str, rows: int, cols: int, pairs: bool, fanout: int | None, c
         found[f"{logic} per MAC"] = round(found[logic] / (rows * cols), 1)
         if seeds:
             with console.status("synthesising"):
-                netlist(Harness(array=FORMS[strategy](**parameters)), chip=chip, directory=where)
+                harness = netlist(Harness(array=FORMS[strategy](**parameters)), chip=chip,
+                                  directory=where)
+                if CHIPS[chip].sites and not scatter:
+                    fix(harness, side_by_side(rows, cols, CHIPS[chip].sites))
         clocks = []
         for seed in seeds:
             with console.status(f"placing and routing with seed {seed}"):

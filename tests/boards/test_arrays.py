@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from systolith_boards.arrays import Harness, main, netlist
+from systolith_boards.arrays import CHIPS, Harness, fix, main, netlist, side_by_side
 from systolith_boards.synthesis import run_tool
 from systolith_hw.array_ecp5 import ArrayEcp5
 from systolith_hw.cells_ecp5 import HeldMultiplier
@@ -44,7 +44,6 @@ def test_the_twin_is_the_cell(tmp_path, bits):
     ('.REG_INPUTB_CE("CE1")', '.REG_INPUTB_CE("CE0")'),
     ('.REG_INPUTA_CE("CE0")', '.REG_INPUTA_CE("CE1")'),
     ('.REG_PIPELINE_CLK("CLK0")', '.REG_PIPELINE_CLK("NONE")'),
-    ('.REG_OUTPUT_RST("RST0")', '.REG_OUTPUT_RST("RST1")'),
     (".RST0(1'h0)", ".RST0(1'h1)"),
     (".SIGNEDA(1'h1)", ".SIGNEDA(1'h0)"),
     (".A10(activation[0])", ".A10(activation[1])"),
@@ -70,6 +69,37 @@ def test_synthesis_leaves_every_multiplier_as_it_is(tmp_path, pairs):
             f"REG_{register}_{pin}": "CE1" if (register, pin) == ("INPUTB", "CE") else f"{pin}0"
             for register in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT")
             for pin in ("CLK", "CE", "RST")}
+
+
+@pytest.mark.parametrize("rows, cols", [(12, 12), (16, 8), (16, 9), (3, 5), (1, 1)])
+def test_each_multiplier_has_a_site_of_its_own_beside_its_neighbours(rows, cols):
+    rows_of_sites = CHIPS["85k"].sites
+    order = {site: (y, x) for y, row in enumerate(rows_of_sites) for x, site in enumerate(row)}
+    placed = side_by_side(rows, cols, rows_of_sites)
+    assert len(set(placed.values())) == len(placed) == rows * cols
+    for c in range(cols):
+        places = [order[placed[f"column_{c}.multiplier_{r}.cell"]] for r in range(rows)]
+        assert [y for y, _ in places] == sorted(y for y, _ in places)
+        for (y0, x0), (y1, x1) in zip(places[0::2], places[1::2], strict=False):
+            assert (y1, x1) == (y0, x0 + 1)  # the two whose products meet first
+
+
+def test_an_array_with_too_many_multipliers_has_no_sites():
+    with pytest.raises(ValueError) as info:
+        side_by_side(16, 10, CHIPS["85k"].sites)
+    assert str(info.value) == "sites must be at least 54 in each row, not 52"
+
+
+def test_a_fixed_multiplier_is_where_it_should_be(tmp_path):
+    array = netlist(ArrayEcp5(rows=2, cols=2), chip="85k", directory=tmp_path)
+    placed = {end: site for end, site in side_by_side(2, 2, CHIPS["85k"].sites).items()}
+    fix(array, placed)
+    tool, *options = CHIPS["85k"].nextpnr
+    run_tool(tool, [*options, "--json", "top.json", "--no-route", "--write", "placed.json"],
+             tmp_path)
+    cells = json.loads((tmp_path / "placed.json").read_text())["modules"]["top"]["cells"]
+    assert {name: cell["attributes"]["NEXTPNR_BEL"] for name, cell in cells.items()
+            if cell["type"] == "MULT18X18D"} == placed
 
 
 def test_the_harness_has_registers_between_the_array_and_its_own_ports(tmp_path):
