@@ -158,15 +158,15 @@ def area(array: wiring.Component, *, chip: str) -> dict[str, int]:
 
 def clock(directory: Path, *, chip: str, seed: int, frequency: float, limit: float) -> float | None:
     """Highest clock in MHz of ``top.json`` in ``directory`` after place and route with the target
-    ``frequency``; None when nextpnr took longer than ``limit`` seconds."""
+    ``frequency``; None when nextpnr took longer than ``limit`` seconds. Its report is
+    ``seed_<seed>.log`` there."""
     tool, *options = CHIPS[chip].nextpnr
     try:
         output = run_tool(tool, [*options, "--json", "top.json", "--freq", str(frequency),
-                                 "--seed", str(seed), "--timing-allow-fail"], directory,
-                          limit=limit)
+                                 "--seed", str(seed), "--timing-allow-fail",
+                                 "--log", f"seed_{seed}.log"], directory, limit=limit)
     except subprocess.TimeoutExpired:
         return None
-    (directory / f"seed_{seed}.log").write_text(output)
     return float(re.findall(r"Max frequency for clock[^:]*: ([\d.]+) MHz", output)[-1])
 
 
