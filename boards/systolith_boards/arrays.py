@@ -46,7 +46,7 @@ class Chip:
 
 def _ecp5(size: str, **parameters: Any) -> Chip:
     return Chip("synth_ecp5", ("nextpnr-ecp5", f"--{size}", "--speed", "6", "--out-of-context",
-                               "--router", "router2", "--tmg-ripup"),
+                               "--router", "router2"),
                 {"COMB": "TRELLIS_COMB", "FF": "TRELLIS_FF", "DSP": "MULT18X18D"}, **parameters)
 
 
@@ -66,8 +66,11 @@ FORMS: dict[str, Callable[..., wiring.Component]] = {"ecp5": ArrayEcp5}
 
 
 class Harness(wiring.Component):
-    """An array between registers: ``bit`` is shifted through its inputs, ``parity`` is that of its
-    outputs, some cycles later.
+    """An array between registers: ``bit`` is shifted through a line as long as its inputs, which
+    take it with ``load``; ``parity`` is that of its outputs, some cycles later.
+
+    Inputs that were the line itself would be delays of each other, and so would all that the array
+    delays: a synthesiser would merge registers of the array that have nothing to do with another.
 
     Parameters
     ----------
@@ -76,11 +79,12 @@ class Harness(wiring.Component):
     Members
     -------
     bit : ``In(1)``
+    load : ``In(1)``
     parity : ``Out(1)``
     """
     def __init__(self, *, array: wiring.Component):
         self.array = array
-        super().__init__({"bit": In(1), "parity": Out(1)})
+        super().__init__({"bit": In(1), "load": In(1), "parity": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -89,8 +93,11 @@ class Harness(wiring.Component):
         inputs  = Cat(value for value, is_input in ports if is_input)
         outputs = Cat(value for value, is_input in ports if not is_input)
         line = Signal(len(inputs), reset_less=True)
+        held = Signal(len(inputs), reset_less=True)
         m.d.sync += line.eq(Cat(self.bit, line))
-        m.d.comb += inputs.eq(line)
+        with m.If(self.load):
+            m.d.sync += held.eq(line)
+        m.d.comb += inputs.eq(held)
         level = Signal(len(outputs), name="outputs", reset_less=True)
         m.d.sync += level.eq(outputs)
         while len(level) > 1:
@@ -133,7 +140,7 @@ def fix(netlist: Path, sites: Mapping[str, str]) -> None:
     design = json.loads(netlist.read_text())
     for name, cell in design["modules"]["top"]["cells"].items():
         for end, site in sites.items():
-            if name.endswith(f".{end}"):
+            if f".{name}".endswith(f".{end}"):
                 cell["attributes"]["BEL"] = site
     netlist.write_text(json.dumps(design))
 
