@@ -111,8 +111,8 @@ class Harness(wiring.Component):
 def side_by_side(rows: int, cols: int, sites: Sequence[Sequence[str]]) -> dict[str, str]:
     """The site of each multiplier of an array, by the end of the multiplier's name.
 
-    The columns are side by side across the chip. Each is spread over all rows of sites in
-    turn, in steps of two neighbours, whose products meet first.
+    The columns are side by side across the chip. Each is spread over all rows of sites, the array's
+    upper rows first, in steps of two neighbours, whose products meet first.
 
     Raises
     ------
