@@ -173,21 +173,23 @@ SAMPLES = {
     "delays": (0, 1, 2), "streams": (16, 16), "prefetch": 4, "granularity": 8, "lane_bits": 8,
     "delay": 2, "opcode": 1, "item": 8, "shape": 8, "memory": 0, "max_burst": 16,
     "data_bytes": 8, "weight_bits": 8, "ways": 2, "kept": 8,
-    "adds": True, "signs": True, "cell": "int4",
-    "entries": 256, "multiply": True, "operations": True, "selects": True, "largest": True,
+    "adds": True, "signs": True, "cell": "int4", "factor_bits": 8, "entries": 256,
+    "multiply": True, "operations": True, "selects": True, "largest": True,
 }
 SPECIAL = {("AxiReader", "config"): CoreConfig.preset("demo").bus,
            ("AxiWriter", "config"): CoreConfig.preset("demo").bus,
            ("BurstSplitter", "config"): CoreConfig.preset("demo").bus,
-           ("Pairs", "nibbles"): Array(rows=4, cols=8, weight_bits=5)}
+           ("Pairs", "nibbles"): Array(rows=4, cols=8, weight_bits=5),
+           # Members that come with an option.
+           ("Ecp5Array", "pairs"): True, ("Ecp5Column", "pairs"): True}
 
 
 def sample(component):
-    """An instance, from the parameters without a default."""
+    """An instance, from the parameters without a default, and those that are special."""
     arguments = {
         name: SPECIAL.get((component.__name__, name), SAMPLES.get(name))
         for name, parameter in inspect.signature(component).parameters.items()
-        if parameter.default is parameter.empty}
+        if parameter.default is parameter.empty or (component.__name__, name) in SPECIAL}
     return component(**arguments)
 
 

@@ -27,6 +27,7 @@ from systolith_hw.formats import BITS, STRATEGIES, check_family
 from systolith_hw.latency import array_latency
 from systolith_hw.parts import ArrayConfig
 
+from .placement import SITES_85F, fix, side_by_side
 from .synthesis import run_tool
 
 __all__ = ["CHIPS", "Chip", "Wrapped", "area", "clock", "measure", "synthesise"]
@@ -37,7 +38,8 @@ class Chip:
     """How Yosys synthesises for a chip, how nextpnr places there, and what its cells are called.
 
     Only for inferred multipliers may Yosys infer DSPs: on iCE40 the pass that does takes
-    instantiated ones for its own.
+    instantiated ones for its own. ``sites`` are the places of multipliers from left to right, row
+    by row, where nextpnr should not choose among them.
     """
     family: str
     synth: str
@@ -46,6 +48,7 @@ class Chip:
     logic: tuple[str, str]
     dsp: str
     ff: str
+    sites: tuple[tuple[str, ...], ...] = ()
 
 
 def _ice40(*options: str) -> Chip:
@@ -54,22 +57,26 @@ def _ice40(*options: str) -> Chip:
                 logic=("LC", "ICESTORM_LC"), dsp="ICESTORM_DSP", ff="SB_DFF")
 
 
-def _ecp5(*options: str) -> Chip:
+def _ecp5(*options: str, **parameters: Any) -> Chip:
     return Chip(family="ecp5", synth="synth_ecp5 -nodsp", inferring="synth_ecp5",
-                nextpnr=("nextpnr-ecp5", *options, "--speed", "6", "--out-of-context"),
-                logic=("COMB", "TRELLIS_COMB"), dsp="MULT18X18D", ff="TRELLIS_FF")
+                nextpnr=("nextpnr-ecp5", *options, "--speed", "6", "--out-of-context",
+                         "--router", "router2"),
+                logic=("COMB", "TRELLIS_COMB"), dsp="MULT18X18D", ff="TRELLIS_FF", **parameters)
 
 
 CHIPS = {
     "up5k": _ice40("--up5k", "--package", "sg48"),
     "hx8k": _ice40("--hx8k", "--package", "ct256"),
     "lfe5u-25f": _ecp5("--25k"),
-    "lfe5u-85f": _ecp5("--85k"),
+    "lfe5u-85f": _ecp5("--85k", sites=SITES_85F),
 }
 
 
 class Wrapped(wiring.Component):
-    """``array`` between registers: its inputs from a shift register, its outputs as one parity.
+    """``array`` between registers: its inputs take a line of shifted bits, outputs are one parity.
+
+    Inputs that were the line itself would be delays of each other, and so would all that the array
+    delays: a synthesiser would merge registers of the array that have nothing to do with another.
 
     Parameters
     ----------
@@ -79,22 +86,27 @@ class Wrapped(wiring.Component):
     -------
     serial : ``In(1)``
         What is shifted in.
+    load : ``In(1)``
+        Take the line.
     parity : ``Out(1)``
         Of all outputs, some cycles later.
     """
     def __init__(self, *, array: wiring.Component):
         self.array = array
-        super().__init__({"serial": In(1), "parity": Out(1)})
+        super().__init__({"serial": In(1), "load": In(1), "parity": Out(1)})
 
     def elaborate(self: Any, platform: Any) -> Module:
-        m = Module()
+        m: Any = Module()
         m.submodules.array = self.array
         ports = flat_ports(self.array).values()
         inputs: Any = Cat(value for value, is_input in ports if is_input)
         outputs = Cat(value for value, is_input in ports if not is_input)
         line = Signal(len(inputs), reset_less=True)
-        m.d.comb += inputs.eq(line)
+        held = Signal(len(inputs), reset_less=True)
+        m.d.comb += inputs.eq(held)
         m.d.sync += line.eq(Cat(self.serial, line))
+        with m.If(self.load):
+            m.d.sync += held.eq(line)
         bits: Any = Signal(len(outputs), name="outputs", reset_less=True)
         m.d.sync += bits.eq(outputs)
         while len(bits) > 1:
@@ -145,16 +157,17 @@ def clock(directory: Path, *, chip: str, seed: int, frequency: float,
     """
     tool, *options = CHIPS[chip].nextpnr
     output = run_tool(tool, [*options, "--json", "top.json", "--freq", str(frequency), "--seed",
-                             str(seed), "--timing-allow-fail"], directory, timeout=timeout)
-    (directory / f"seed-{seed}.log").write_text(output)
+                             str(seed), "--timing-allow-fail", "--log", f"seed-{seed}.log"],
+                      directory, timeout=timeout)
     return float(re.findall(r"Max frequency for clock[^:]*: ([\d.]+) MHz", output)[-1])
 
 
 def measure(array: ArrayConfig, *, chip: str, seeds: tuple[int, ...], frequency: float,
-            timeout: float | None, directory: Path) -> dict[str, Any]:
+            timeout: float | None, directory: Path, scatter: bool = False) -> dict[str, Any]:
     """Area of an array, per int8 or widest product too, and its clock with each seed.
 
     The clock is None with a seed that does not route in time; the median is of the others.
+    Multipliers of the ``ecp5`` strategy are placed side by side unless they are to ``scatter``.
 
     Raises
     ------
@@ -171,6 +184,8 @@ def measure(array: ArrayConfig, *, chip: str, seeds: tuple[int, ...], frequency:
         return found
     synthesise(Wrapped(array=array_of(array)), chip=chip, directory=directory,
                inferring=array.strategy == "generic")
+    if array.strategy == "ecp5" and CHIPS[chip].sites and not scatter:
+        fix(directory / "top.json", side_by_side(array.rows, array.cols, CHIPS[chip].sites))
     clocks = []
     for seed in seeds:
         try:
@@ -195,11 +210,13 @@ def measure(array: ArrayConfig, *, chip: str, seeds: tuple[int, ...], frequency:
 @click.option("--chip", type=click.Choice(list(CHIPS)), required=True)
 @click.option("--seed", "seeds", type=int, multiple=True, help="Place and route with this seed.")
 @click.option("--frequency", default=100.0, show_default=True, help="Target in MHz.")
+@click.option("--scatter", is_flag=True, help="Let nextpnr place multipliers on any chip.")
 @click.option("--timeout", type=float, help="Seconds that one place and route may take.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Where to leave logs and netlist.")
 @click.option("--json", "as_json", is_flag=True, help="Print a record instead of a table.")
 def main(weights: str, cell: str | None, chip: str, seeds: tuple[int, ...], frequency: float,
-         timeout: float | None, keep: Path | None, as_json: bool, **parameters: Any) -> None:
+         scatter: bool, timeout: float | None, keep: Path | None, as_json: bool,
+         **parameters: Any) -> None:
     """Measure an array: its cells, also per product, and its clock with each seed."""
     formats = tuple(weights.split(","))
     try:
@@ -212,7 +229,7 @@ def main(weights: str, cell: str | None, chip: str, seeds: tuple[int, ...], freq
         directory = keep or Path(scratch)
         directory.mkdir(parents=True, exist_ok=True)
         found = measure(array, chip=chip, seeds=seeds, frequency=frequency, timeout=timeout,
-                        directory=directory)
+                        directory=directory, scatter=scatter)
     if as_json:
         print(json.dumps({"chip": chip, **asdict(array), **found}))
         return

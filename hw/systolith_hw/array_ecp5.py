@@ -22,34 +22,34 @@ from .latency import ecp5, ecp5_column
 from .skew import Skew
 from .turns import check_turns
 
-__all__ = ["ArrayEcp5", "ColumnEcp5"]
+__all__ = ["Ecp5Array", "Ecp5Column"]
 
 LOW_BITS = 13  # of a product of two weights: the part that belongs to the lower one
 
 
-def packed(weight: Value, pairs: Value) -> Value:
-    """``weight`` as its two parts: the lower 4 bits, their sign, the upper part in 5 bits.
-
-    Int4 pairs are signed in both halves; the lower half of an int8 is not, so its sign is 0.
-    """
-    negative = weight[3] & pairs
-    high, borrow = [], negative  # a subtractor of five bits would take a carry chain
-    for bit in weight[4:]:
-        high.append(bit ^ borrow)
-        borrow = borrow & ~bit
-    high.append(weight[7] ^ borrow)
-    return Cat(weight[:4], negative, high)
+def marked(weight: Value, pairs: Value) -> Value:
+    """``weight`` with a bit above it: whether its lower half is negative, which int8 has not."""
+    return Cat(weight, weight[3] & pairs)
 
 
-def factor(parts: Value) -> Value:
-    """``high * 2**13 + low`` of parts from :func:`packed`, signed in 18 bits.
+def packed(weight: Value) -> Value:
+    """The two parts of a weight from :func:`marked`: lower 4 bits, their sign, upper part in 5.
 
     The upper part is one less where the lower one is negative, at least -9.
     """
+    high, borrow = [], weight[8]  # a subtractor of five bits would take a carry chain
+    for bit in weight[4:8]:
+        high.append(bit ^ borrow)
+        borrow = borrow & ~bit
+    return Cat(weight[:4], weight[8], high, weight[7] ^ borrow)
+
+
+def factor(parts: Value) -> Value:
+    """``high * 2**13 + low`` of parts from :func:`packed`, signed in 18 bits."""
     return Cat(parts[:4], parts[4].replicate(LOW_BITS - 4), parts[5:]).as_signed()
 
 
-class ColumnEcp5(wiring.Component):
+class Ecp5Column(wiring.Component):
     """The elements of one column, all in the same cycle, and the tree that adds their products.
 
     With pairs the first level of the tree adds whole words of two products. From there on the two
@@ -76,10 +76,8 @@ class ColumnEcp5(wiring.Component):
         Their weights are pairs; only with ``pairs``.
     swap : ``In(1)``
         Make the shadow weights the active ones, from these activations on.
-    weight : ``In(signed(8))``
-        Weight for the top shadow register.
-    weights_pairs : ``In(1)``
-        It is a pair; only with ``pairs``.
+    weight : ``In(8)``, or ``In(9)`` with ``pairs``
+        Weight for the top shadow register, then with the bit from :func:`marked`.
     shift : ``In(1)``
         Take ``weight`` into the top shadow register, and each shadow weight one row down.
     sums : ``Out(ArrayLayout(signed(sum_bits(rows)), 2))``, of one sum without ``pairs``
@@ -93,9 +91,9 @@ class ColumnEcp5(wiring.Component):
         self.latency = ecp5_column(rows, pairs=pairs)
         super().__init__({
             "activations": In(ArrayLayout(signed(8), rows)),
-            **({"row_pairs": In(1), "weights_pairs": In(1)} if pairs else {}),
+            **({"row_pairs": In(1)} if pairs else {}),
             "swap": In(1),
-            "weight": In(signed(8)),
+            "weight": In(9 if pairs else 8),
             "shift": In(1),
             "sums": Out(ArrayLayout(signed(sum_bits(rows)), 2 if pairs else 1)),
         })
@@ -103,7 +101,7 @@ class ColumnEcp5(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         products = []
-        weight = packed(self.weight, self.weights_pairs) if self.pairs else self.weight
+        weight = packed(self.weight) if self.pairs else self.weight
         for r in range(self.rows):
             multiplier = HeldMultiplier(factor_bits=18 if self.pairs else 8)
             place(m, platform, f"multiplier_{r}", multiplier)
@@ -182,7 +180,7 @@ def _tree(m: Module, name: str, nodes: Sequence[Value], add: Adder) -> Value:
     return nodes[0]
 
 
-class ArrayEcp5(wiring.Component):
+class Ecp5Array(wiring.Component):
     """Weight-stationary array: ``sums = row @ weights`` for each row, a row per cycle.
 
     All rows of the array work in the same cycle, so that a swap exchanges all weights of a column
@@ -282,18 +280,20 @@ class ArrayEcp5(wiring.Component):
         weights = _register(m, "weights_in", self.weights)
         control = {"swap": swap, "shift": self.weights_valid}
         if self.pairs:
-            control |= {"row_pairs": self.row_pairs, "weights_pairs": self.weights_pairs}
+            control["row_pairs"] = self.row_pairs
+            weights_pairs = _register(m, "weights_pairs_in", self.weights_pairs)
+            weights = [marked(weight, weights_pairs) for weight in weights]
         control = {name: _register(m, f"{name}_in", value, reset_less=False)
                    for name, value in control.items()}
 
         group_of = [c // self.fanout for c in range(self.cols)]
         early, late = [1 + g for g in group_of], [self.groups - 1 - g for g in group_of]
-        m.submodules.weight_skew = weight_skew = Skew(shape=signed(8), delays=early)
+        m.submodules.weight_skew = weight_skew = Skew(shape=9 if self.pairs else 8, delays=early)
         m.submodules.deskew = deskew = Skew(shape=signed(self.sum_bits),
                                             delays=late * (self.sum_cols // self.cols))
         valid = Signal(self.latency)
         m.d.comb += [
-            weight_skew.lanes.eq(weights),
+            *(lane.eq(weight) for lane, weight in zip(weight_skew.lanes, weights, strict=True)),
             self.sums.eq(deskew.delayed),
             self.sums_valid.eq(valid[-1]),
         ]
@@ -304,7 +304,7 @@ class ArrayEcp5(wiring.Component):
                 row     = _register(m, f"row_{group}", row)
                 control = {name: _register(m, f"{name}_{group}", value, reset_less=False)
                            for name, value in control.items()}
-            column = ColumnEcp5(rows=self.rows, pairs=self.pairs)
+            column = Ecp5Column(rows=self.rows, pairs=self.pairs)
             place(m, platform, f"column_{c}", column)
             m.d.comb += [
                 column.activations.eq(row),

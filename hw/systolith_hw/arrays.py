@@ -6,7 +6,7 @@ All strategies have the members of ``Array``; with pairs, those of ``Pairs``.
 from typing import Any
 
 from .array import Array
-from .array_ecp5 import ArrayEcp5
+from .array_ecp5 import Ecp5Array
 from .array_ice40 import Ice40Array
 from .array_soft import SoftArray
 from .pairs import Pairs
@@ -18,7 +18,7 @@ __all__ = ["array_of"]
 def array_of(array: ArrayConfig) -> Any:
     """A new array, a component with ``latency`` and ``sum_bits``."""
     if array.strategy == "ecp5":
-        return ArrayEcp5(rows=array.rows, cols=array.cols, pairs=array.pairs, fanout=array.fanout)
+        return Ecp5Array(rows=array.rows, cols=array.cols, pairs=array.pairs, fanout=array.fanout)
     if array.strategy == "ice40":
         return Ice40Array(rows=array.rows, cols=array.cols)
     if array.pairs:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from systolith_boards.arrays import synthesise
 from systolith_boards.synthesis import run_tool
-from systolith_hw.array_ecp5 import ArrayEcp5
+from systolith_hw.array_ecp5 import Ecp5Array
 from systolith_hw.cells_ecp5 import HeldMultiplier
 from systolith_hw.emit import emit_verilog
 
@@ -59,7 +59,7 @@ def test_the_proof_sees_what_is_wrong(tmp_path, right, wrong):
 
 @pytest.mark.parametrize("pairs", [False, True])
 def test_synthesis_leaves_every_multiplier_as_it_is(tmp_path, pairs):
-    synthesise(ArrayEcp5(rows=2, cols=3, pairs=pairs), chip="lfe5u-85f", directory=tmp_path)
+    synthesise(Ecp5Array(rows=2, cols=3, pairs=pairs), chip="lfe5u-85f", directory=tmp_path)
     cells = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]["cells"].values()
     multipliers = [cell["parameters"] for cell in cells if cell["type"] == "MULT18X18D"]
     assert len(multipliers) == 2 * 3

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from systolith_hw.array_ecp5 import ArrayEcp5, ColumnEcp5
+from systolith_hw.array_ecp5 import Ecp5Array, Ecp5Column
 from systolith_hw.emit import emit_verilog, module_names
 
 from .simulate import simulate
@@ -38,7 +38,7 @@ def check_run(run):
 @pytest.mark.parametrize("rows, cols", SHAPES)
 def test_multiplies_tiles_of_both_modes_in_any_order(rows, cols, gap):
     rng = np.random.default_rng([rows, cols])
-    dut = ArrayEcp5(rows=rows, cols=cols, pairs=True, fanout=2)
+    dut = Ecp5Array(rows=rows, cols=cols, pairs=True, fanout=2)
     lengths = [1, 1, 1, 1, rows, rows, *mixed_lengths(rng, dut, 6)]
     modes = [False, True, True, False, *map(bool, rng.integers(2, size=8))]
     check_run(Sequencer(dut, random_tiles(rng, dut, lengths), rng, gap=gap, pairs=modes).run())
@@ -49,7 +49,7 @@ def test_multiplies_tiles_of_both_modes_in_any_order(rows, cols, gap):
 @pytest.mark.parametrize("gap", [0.0, 0.3])
 def test_multiplies_int8_without_pairs(rows, cols, fanout, gap):
     rng = np.random.default_rng([rows, cols, fanout])
-    dut = ArrayEcp5(rows=rows, cols=cols, fanout=fanout)
+    dut = Ecp5Array(rows=rows, cols=cols, fanout=fanout)
     lengths = [1, 1, 1, rows, rows, *mixed_lengths(rng, dut, 8)]
     check_run(Sequencer(dut, random_tiles(rng, dut, lengths), rng, gap=gap).run())
 
@@ -58,7 +58,7 @@ def test_multiplies_int8_without_pairs(rows, cols, fanout, gap):
 @pytest.mark.parametrize("length", ["1", "rows", "mixed"])
 def test_a_tile_costs_the_larger_of_its_rows_and_the_arrays(length, pairs):
     rng = np.random.default_rng(4)
-    dut = ArrayEcp5(rows=4, cols=5, pairs=pairs)
+    dut = Ecp5Array(rows=4, cols=5, pairs=pairs)
     lengths = {"1": [1] * 12, "rows": [4] * 12, "mixed": mixed_lengths(rng, dut, 12)}[length]
     modes = list(map(bool, rng.integers(2, size=12))) if pairs else None
     run = Sequencer(dut, random_tiles(rng, dut, lengths), rng, pairs=modes).run()
@@ -74,7 +74,7 @@ EXTREME = np.array([-128, 127, -1, 0, 1, 0x08, 0x78, 0x77, 0x0f, 0x88 - 256, 0x8
 def test_extremes_fit_the_sums(rows):
     # All rows alike: the largest sums there are, and those of int4 pairs of -8.
     rng = np.random.default_rng(rows)
-    dut = ArrayEcp5(rows=rows, cols=len(EXTREME), pairs=True, fanout=4)
+    dut = Ecp5Array(rows=rows, cols=len(EXTREME), pairs=True, fanout=4)
     acts = np.tile(np.array([[-128], [127], [-1]]), (1, rows))
     tiles = [(acts, np.tile(EXTREME, (rows, 1)))] * 2
     check_run(Sequencer(dut, tiles, rng, pairs=[False, True]).run())
@@ -83,7 +83,7 @@ def test_extremes_fit_the_sums(rows):
 @pytest.mark.parametrize("rows", [2, 3])
 def test_every_weight_meets_the_extreme_activations_in_both_modes(rows):
     rng = np.random.default_rng(rows)
-    dut = ArrayEcp5(rows=rows, cols=16, pairs=True, fanout=16)
+    dut = Ecp5Array(rows=rows, cols=16, pairs=True, fanout=16)
     values = np.arange(-128, 128).reshape(16, 1, 16)
     acts = np.array([[a] * rows for a in (-128, -127, -1, 1, 127)])
     tiles = [(acts, np.concatenate([page, *[np.roll(page, 5 * r, axis=1) for r in range(1, rows)]]))
@@ -96,14 +96,14 @@ def test_a_swap_one_cycle_late_gives_other_sums(pairs):
     # Tiles far apart, so that the array's own checks find nothing wrong: only the numbers tell.
     modes = [False, False, False] if pairs else None
     for late in (0, 1):
-        dut = ArrayEcp5(rows=4, cols=4, pairs=pairs)
+        dut = Ecp5Array(rows=4, cols=4, pairs=pairs)
         tiles = random_tiles(np.random.default_rng(1), dut, [4, 4, 4])
         run = Sequencer(dut, tiles, np.random.default_rng(2), pause=20, late=late, pairs=modes)
         assert right(run.run()) == (late == 0)
 
 
 def test_a_swap_before_its_weights_is_caught():
-    dut = ArrayEcp5(rows=4, cols=2)
+    dut = Ecp5Array(rows=4, cols=2)
 
     async def bench(ctx):
         ctx.set(dut.weights_valid, 1)
@@ -119,7 +119,7 @@ def test_a_swap_before_its_weights_is_caught():
 
 
 def test_weights_before_the_swap_are_caught():
-    dut = ArrayEcp5(rows=4, cols=2)
+    dut = Ecp5Array(rows=4, cols=2)
 
     async def bench(ctx):
         ctx.set(dut.weights_valid, 1)
@@ -134,12 +134,12 @@ def test_weights_before_the_swap_are_caught():
     (1, 1, False, 1, 2 + 3), (16, 8, True, 2, 2 + 3 + 3 + 4 + 2), (12, 12, False, 4, 2 + 2 + 3 + 4),
 ])
 def test_states_its_latency(rows, cols, pairs, fanout, latency):
-    assert ArrayEcp5(rows=rows, cols=cols, pairs=pairs, fanout=fanout).latency == latency
+    assert Ecp5Array(rows=rows, cols=cols, pairs=pairs, fanout=fanout).latency == latency
 
 
 def test_an_emission_has_one_kind_of_column_and_of_multiplier():
     for vendor_cells in (False, True):
-        text = emit_verilog(ArrayEcp5(rows=3, cols=5, pairs=True), name="top",
+        text = emit_verilog(Ecp5Array(rows=3, cols=5, pairs=True), name="top",
                             vendor_cells=vendor_cells)
         modules = module_names(text)
         assert sum("column" in name for name in modules) == 1
@@ -156,11 +156,11 @@ def test_an_emission_has_one_kind_of_column_and_of_multiplier():
 ])
 def test_explains_what_a_parameter_must_be(error, message, parameters):
     with pytest.raises(error) as info:
-        ArrayEcp5(**{"rows": 4, "cols": 4} | parameters)
+        Ecp5Array(**{"rows": 4, "cols": 4} | parameters)
     assert str(info.value) == message
 
 
 def test_a_column_explains_what_a_parameter_must_be():
     with pytest.raises(ValueError) as info:
-        ColumnEcp5(rows=65)
+        Ecp5Column(rows=65)
     assert str(info.value) == "rows must be from 1 to 64, not 65"
