@@ -153,7 +153,7 @@ def test_a_row_that_comes_again_too_early_is_caught(revisit):
 
 @pytest.mark.parametrize("error, message, parameters", [
     (ValueError, "rows must be a power of two, not 24", {"rows": 24}),
-    (ValueError, "cols must be from 1 to 64, not 0", {"cols": 0}),
+    (ValueError, "cols must be from 1 to 128, not 0", {"cols": 0}),
     (ValueError, "banks must be from 1 to 2, not 4", {"banks": 4}),
     (ValueError, "sum_bits must be from 1 to 32, not 33", {"sum_bits": 33}),
     (TypeError, "revisit must be an integer, not None", {"revisit": None}),
