@@ -23,9 +23,9 @@ def array_of(array: ArrayConfig) -> Any:
     """A new array, a component with ``latency`` and ``sum_bits``."""
     if array.pairs:
         return Pairs(nibbles=Array(rows=array.rows, cols=2 * array.cols, weight_bits=5,
-                                   fanout=2 * array.fanout))
+                                   fanout=2 * array.fanout, gated=array.gated))
     return Array(rows=array.rows, cols=array.cols, weight_bits=weight_bits(array),
-                 fanout=array.fanout)
+                 fanout=array.fanout, gated=array.gated)
 
 
 @lru_cache(maxsize=256)
