@@ -17,18 +17,20 @@ def random_tiles(rng, dut, lengths):
              rng.integers(-128, 128, (dut.rows, dut.cols))) for length in lengths]
 
 
-def packed(values):
-    return int.from_bytes(np.asarray(values, np.int8).tobytes(), "little")
+def packed(values, bits=8):
+    return sum((int(value) & (1 << bits) - 1) << bits * i for i, value in enumerate(values))
 
 
 class Sequencer:
     """Feeds tiles by the array's rules, as early as they allow, and collects the sums.
 
     ``gap`` is the chance that an allowed row or weight row is held back, ``late`` delays a swap
-    behind the first row of its tile, ``pause`` is the least distance of tiles.
+    behind the first row of its tile, ``pause`` is the least distance of tiles, ``ports`` are values
+    of other inputs, and ``vcd`` is a waveform to write.
     """
-    def __init__(self, dut, tiles, rng, *, gap=0.0, late=0, pause=0):
+    def __init__(self, dut, tiles, rng, *, gap=0.0, late=0, pause=0, ports=None, vcd=None):
         self.dut, self.tiles, self.rng = dut, tiles, rng
+        self.ports, self.vcd = ports or {}, vcd
         self.gap, self.late, self.pause = gap, late, pause
         self.swaps = []   # cycle in which the first row of each tile entered
         self.issued = []  # cycle in which each row entered
@@ -37,11 +39,14 @@ class Sequencer:
     def run(self):
         rows = sum(max(len(acts), self.dut.rows) for acts, _ in self.tiles)
         cycles = 10 * (rows + self.dut.rows + self.dut.latency + 10) + self.pause * 10
-        simulate(self.dut, self._bench, cycles=cycles)
+        simulate(self.dut, self._bench, cycles=cycles, vcd=self.vcd)
         return self
 
     async def _bench(self, ctx):
         dut, rng = self.dut, self.rng
+        weight_bits = getattr(dut, "weight_bits", 8)
+        for name, value in self.ports.items():
+            ctx.set(getattr(dut, name), value)
         tile, row = 0, 0                 # next activation row
         weight_tile, weight_row = 0, 0   # next weight row
         cycle = drained = 0
@@ -68,10 +73,12 @@ class Sequencer:
             ctx.set(dut.weights_valid, valid)
             if valid:
                 weights = self.tiles[weight_tile][1]
-                ctx.set(dut.weights.as_value(), packed(weights[dut.rows - 1 - weight_row]))
+                ctx.set(dut.weights.as_value(), packed(weights[dut.rows - 1 - weight_row],
+                                                       weight_bits))
                 weight_row += 1
             else:
-                ctx.set(dut.weights.as_value(), packed(rng.integers(-128, 128, dut.cols)))
+                ctx.set(dut.weights.as_value(), packed(rng.integers(-128, 128, dut.cols),
+                                                       weight_bits))
             *_, sums_valid, sums = await ctx.tick().sample(dut.sums_valid, dut.sums)
             if sums_valid:
                 self.sums.append((cycle, list(sums)))
@@ -198,6 +205,7 @@ def test_an_emission_has_one_kind_of_element_for_each_row():
     (ValueError, "rows must be from 1 to 64, not 0", {"rows": 0}),
     (ValueError, "cols must be from 1 to 128, not 129", {"cols": 129}),
     (ValueError, "fanout must be from 1 to 128, not 0", {"fanout": 0}),
+    (TypeError, "gated must be a boolean, not 1", {"gated": 1}),
 ])
 def test_explains_what_a_parameter_must_be(error, message, parameters):
     with pytest.raises(error) as info:
