@@ -44,7 +44,7 @@ class Column(wiring.Component):
     sum : ``Out(signed(sum_bits(rows, weight_bits)))``
         The dot product.
 
-    Where gated also ``lives : In(rows)``: which activations are valid and not 0.
+    Where gated also ``valids : In(rows)`` and ``lives : In(rows)``, as of ``Multiplier``.
     """
     def __init__(self, *, rows: int, weight_bits: int = 8, gated: bool = False):
         check_int("rows", rows, 1, 64)
@@ -59,7 +59,7 @@ class Column(wiring.Component):
             "weight": In(signed(weight_bits)),
             "shifts": In(rows),
             "sum": Out(signed(sum_bits(rows, weight_bits))),
-            **({"lives": In(rows)} if gated else {}),
+            **({"valids": In(rows), "lives": In(rows)} if gated else {}),
         })
 
     def elaborate(self, platform):
@@ -79,7 +79,7 @@ class Column(wiring.Component):
                 element.sum_above.eq(total),
             ]
             if self.gated:
-                m.d.comb += element.live.eq(self.lives[r])
+                m.d.comb += [element.valid.eq(self.valids[r]), element.live.eq(self.lives[r])]
             weight, total = element.weight_below, element.sum
         m.d.comb += self.sum.eq(total)
         return m
@@ -102,9 +102,9 @@ class Array(wiring.Component):
     later than group 0, array row r works r cycles later than row 0. Elements keep their own copy
     of the activation; a synthesiser makes the copies in a group one register.
 
-    A gated array keeps multipliers still where they have nothing to add: behind the skew it finds
-    out once for each row which activations are zero or not valid, and those registers do not take
-    them, from group to group. Results and cycles are the same.
+    A gated array keeps multipliers still where they have nothing to add: it finds out once for each
+    row, behind the skew, whether its activation is zero or not valid, and the registers of all
+    groups do not take those. Results and cycles are the same.
 
     Timing: ``sums`` belong to the ``row`` of ``latency`` cycles before.
 
@@ -199,9 +199,10 @@ class Array(wiring.Component):
         acts   = skew.delayed
         swaps  = self._slant(m, swap)
         shifts = reach & self.weights_valid.replicate(self.rows)
+        valids = Cat(self.row_valid, valid)     # of group g and row r in place g + r
         lives  = Signal(self.rows)
         if self.gated:
-            m.d.comb += lives.eq(Cat(act.any() for act in acts) & Cat(self.row_valid, valid))
+            m.d.comb += lives.eq(Cat(act.any() for act in acts) & valids[:self.rows])
         for g in range(self.groups):
             for c in range(g * self.fanout, min((g + 1) * self.fanout, self.cols)):
                 column = Column(rows=self.rows, weight_bits=self.weight_bits, gated=self.gated)
@@ -214,7 +215,7 @@ class Array(wiring.Component):
                     deskew.lanes[c].eq(column.sum),
                 ]
                 if self.gated:
-                    m.d.comb += column.lives.eq(lives)
+                    m.d.comb += [column.valids.eq(valids[g:g + self.rows]), column.lives.eq(lives)]
             if g + 1 < self.groups:
                 next_acts   = Signal(self.row.shape(), name=f"acts_{g + 1}", reset_less=True)
                 next_swaps  = Signal(self.rows, name=f"swaps_{g + 1}")

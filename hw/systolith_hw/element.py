@@ -58,7 +58,7 @@ class ProcessingElement(wiring.Component):
     sum : ``Out(signed(sum_bits(row + 1, weight_bits)))``
         Sum down to this element.
 
-    Where gated also ``live : In(1)``: the activation is valid and not 0.
+    Where gated also ``valid`` and ``live``, as of ``Multiplier``.
     """
     def __init__(self, *, row: int, weight_bits: int = 8, gated: bool = False):
         check_int("row", row, 0, 63)
@@ -76,7 +76,7 @@ class ProcessingElement(wiring.Component):
             "weight_below": Out(signed(weight_bits)),
             "sum_above": In(signed(sum_bits(row, weight_bits))),
             "sum": Out(signed(sum_bits(row + 1, weight_bits))),
-            **({"live": In(1)} if gated else {}),
+            **({"valid": In(1), "live": In(1)} if gated else {}),
         })
 
     def elaborate(self, platform):
@@ -93,7 +93,7 @@ class ProcessingElement(wiring.Component):
             self.sum.eq(partial),
         ]
         if self.gated:
-            m.d.comb += multiplier.live.eq(self.live)
+            m.d.comb += [multiplier.valid.eq(self.valid), multiplier.live.eq(self.live)]
         with m.If(self.shift):
             m.d.sync += shadow.eq(self.weight)
         m.d.sync += partial.eq(self.sum_above + multiplier.product)

@@ -22,8 +22,8 @@ class Multiplier(wiring.Component):
     weight_bits : int
         2 to 8.
     gated : bool
-        Whether activations without effect leave the operand as it is, so that nothing toggles
-        between it and the product, which is 0.
+        Whether activations that are zero or not valid leave the operand as it is, so that nothing
+        between it and the product toggles.
 
     Members
     -------
@@ -35,7 +35,8 @@ class Multiplier(wiring.Component):
         Take ``weight``, for this cycle's activation and those after it.
     product : ``Out(signed(8 + weight_bits))``
 
-    Where gated also ``live : In(1)``: take the activation; otherwise its product is 0.
+    Where gated also ``valid : In(1)``, the activation is one, and ``live : In(1)``, it is also not
+    0. The product of one that is not valid is that of the one before.
     """
     LATENCY = 2  # cycles
 
@@ -49,7 +50,7 @@ class Multiplier(wiring.Component):
             "weight": In(signed(weight_bits)),
             "swap": In(1),
             "product": Out(signed(8 + weight_bits)),
-            **({"live": In(1)} if gated else {}),
+            **({"valid": In(1), "live": In(1)} if gated else {}),
         })
 
     def elaborate(self, platform):
@@ -61,11 +62,13 @@ class Multiplier(wiring.Component):
         with m.If(self.swap):
             m.d.sync += weight.eq(self.weight)
         if self.gated:
-            live = Signal()
+            valid, live = Signal(), Signal()
+            m.d.sync += [valid.eq(self.valid), live.eq(self.live)]
             with m.If(self.live):
                 m.d.sync += activation.eq(self.activation)
-            # Clearing the register is free, where to hold it and to mask it costs a LUT a bit.
-            m.d.sync += [live.eq(self.live), product.eq(Mux(live, activation * weight, 0))]
+            # A register clears for nothing; one that is held and masked costs a LUT for each bit.
+            with m.If(valid):
+                m.d.sync += product.eq(Mux(live, activation * weight, 0))
         else:
             m.d.sync += [
                 activation.eq(self.activation),
