@@ -62,7 +62,8 @@ class Multiplier(wiring.Component):
         with m.If(self.swap):
             m.d.sync += weight.eq(self.weight)
         if self.gated:
-            valid, live = Signal(), Signal()
+            valid = Signal()
+            live  = Signal()
             m.d.sync += [valid.eq(self.valid), live.eq(self.live)]
             with m.If(self.live):
                 m.d.sync += activation.eq(self.activation)

@@ -34,7 +34,8 @@ __all__ = ["LAYERS", "PARTS", "Run", "Workload", "array_parts", "core", "count_t
 
 ARRAY = ("execute", "array")    # instances from the top to the array
 # Part of a register or operator: the first whose expression its name holds.
-PARTS = {"weights": r"weight|shifts|reach", "multipliers": r"\.multiplier\.",
+PARTS = {"weights": r"weight|shifts|reach", "inside": r"\.(and|row)_\d+$",
+         "multipliers": r"\.multiplier\.",
          "sums": r"\.element_|\.deskew\.|\.sums|\.whole|\.result_", "activations": ""}
 K, N = 64, 32   # of random layers
 SPARSITIES = {"random": (0, 50, 75, 90), "weights": (0, 33, 66, 90)}
@@ -115,10 +116,10 @@ def _instances(module: str) -> dict[str, str]:
 
 
 def array_parts(verilog: str, *, top: str) -> dict[str, str]:
-    """The array's registers, and results of its multiplications and additions, each with its part.
+    """The array's registers, its sums, and what multipliers hold inside, each with its part.
 
-    Keys are hierarchical names below ``top``. Other wires are ports, slices and selections of
-    these.
+    Keys are hierarchical names below ``top`` in text that is ``traceable``. Other wires are ports,
+    slices and selections of these.
     """
     modules = _modules(verilog)
     kind = top
@@ -128,7 +129,8 @@ def array_parts(verilog: str, *, top: str) -> dict[str, str]:
     def names(kind: str, path: str) -> Iterator[str]:
         text = modules[kind]
         for name in (*re.findall(r"^  reg (?:\[\S+\] )?\\?(\S+?) ?;$", text, re.M),
-                     *re.findall(r"^  assign (\w+) = .* [*+] .*;$", text, re.M)):
+                     *re.findall(r"^  assign (\w+) = .* \+ .*;$", text, re.M),
+                     *re.findall(r"^  wire signed \[\d+:0\] (\w+) =", text, re.M)):
             yield f"{path}.{name}"
         for name, below in _instances(text).items():
             yield from names(below, f"{path}.{name}")
@@ -137,12 +139,31 @@ def array_parts(verilog: str, *, top: str) -> dict[str, str]:
             for name in names(kind, ".".join(ARRAY))}
 
 
+def _opened(module: str) -> str:
+    """A module with its multiplication as rows of adders, one for each bit of the weight."""
+    match = re.search(r"^  assign (\w+) = \$signed\((\S+ )\) \* \$signed\((\S+ )\);$", module, re.M)
+    if match is None:
+        return module
+    product, activation, weight = match.groups()
+    last = int(re.search(rf"\[(\d+):0\] {product};", module)[1]) - 8     # bit of the weight
+    lines = [f"  wire signed [7:0] and_{i} = {weight}[{i}] ? {activation}: 8'h00;"
+             for i in range(last + 1)]
+    above = "and_0"
+    for i in range(1, last + 1):    # the last bit counts negative, and its row is a bit wider
+        lines.append(f"  wire signed [{8 + (i == last)}:0] row_{i} = "
+                     f"({above} >>> 1) {'-' if i == last else '+'} and_{i};")
+        above = f"row_{i}"
+    low = "".join(f", row_{i}[0]" for i in range(last - 1, 0, -1))
+    lines.append(f"  assign {product} = {{row_{last}{low}, and_0[0]}};")
+    return module.replace(match[0], "\n".join(lines))
+
+
 def traceable(verilog: str, *, top: str) -> str:
-    """The same core, with results of operators under names that a trace shows, and with nothing
-    traced outside the array."""
+    """The same core, with the insides of multipliers and the results of adders under names that a
+    trace shows, and with nothing traced outside the array."""
     modules = _modules(verilog)
-    shown = {top}
     kind = top
+    shown = {top}
     for name in ARRAY:
         kind = _instances(modules[kind])[name]
         shown.add(kind)
@@ -153,10 +174,12 @@ def traceable(verilog: str, *, top: str) -> str:
             add(below)
 
     add(kind)
-    switch = {name: "on" if name in shown else "off" for name in modules}
-    verilog = re.sub(r"\b_(\d+)_\b", r"result_\1", verilog)
-    return re.sub(r"^module (\w+)", lambda match: (
-        f"/* verilator tracing_{switch[match[1]]} */\n{match[0]}"), verilog, flags=re.M)
+    texts = []
+    for name, text in modules.items():
+        if name in shown:
+            text = _opened(re.sub(r"\b_(\d+)_\b", r"result_\1", text))
+        texts.append(f"/* verilator tracing_{'on' if name in shown else 'off'} */\n{text}")
+    return "".join(texts)
 
 
 def count_toggles(path: str | Path, parts: Mapping[str, str], *, top: str) -> Counter[str]:
@@ -368,9 +391,9 @@ def main(size: tuple[int, int], formats: tuple[str, ...], layers: tuple[str, ...
     """Count toggles of the array with and without gated operands (array.gated).
 
     Runs each layer on the Verilog of two small cores and counts the bits that change from one clock
-    cycle to the next: of the array's registers, and of what its multipliers and adders put out.
-    Toggles stand for dynamic power; those inside a multiplier are not seen, but there are none
-    where its operands keep still.
+    cycle to the next: of the array's registers, of the results of its adders, and inside its
+    multipliers as if each were rows of adders, one for each bit of the weight. Toggles stand for
+    dynamic power; glitches within a cycle are not seen.
 
     digits is the classifier of `systolith demo`. Its zeros are stored as -128, the zero point, so
     that gating finds none; symmetric is the same classifier with zero stored as 0. random-p has

@@ -64,12 +64,14 @@ def test_registers_and_results_of_the_whole_array_have_a_part(pairs):
     parts = array_parts(verilog, top="core")
     assert set(parts.values()) == set(PARTS)
     elements = 2 * (6 if pairs else 3)
-    for part, pattern in [("multipliers", r"\.multiplier\.(product|activation\$\d+|result_\d+)"),
-                          ("sums", r"\.element_\d\.(sum|result_\d+)"),
-                          ("weights", r"\.(weight_below|weight\$\d+)")]:
-        found = [name for name, found in parts.items()
-                 if found == part and re.search(f"{pattern}$", name)]
-        assert len(found) == elements * (3 if part == "multipliers" else 2)
+    bits = 5 if pairs else 8
+    for part, pattern, count in [
+            ("multipliers", r"\.multiplier\.(product|activation\$\d+)", 2),
+            ("inside", r"\.multiplier\.(and_\d|row_\d)", 2 * bits - 1),
+            ("sums", r"\.element_\d\.(sum|result_\d+)", 2),
+            ("weights", r"\.(weight_below|weight\$\d+)", 2)]:
+        assert count * elements == len([name for name, found in parts.items()
+                                        if found == part and re.search(f"{pattern}$", name)])
     groups = [name for name in parts if re.search(r"array(\.nibbles)?\.(activ|lives)", name)]
     assert [parts[name] for name in groups] == 2 * ["activations"]
 
