@@ -125,23 +125,23 @@ def test_wrong_options_are_refused(arguments, text):
 @pytest.mark.full
 def test_layers_are_counted_on_small_arrays():
     arguments = ["--size", "2x3", "--weights", "int8", "--rows", "8", "--layer", "random-0",
-                 "--layer", "random-90"]
+                 "--layer", "random-75"]
     result = CliRunner().invoke(main, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     runs = json.loads(result.stdout)
     assert [(run["layer"], run["gated"]) for run in runs] == [
-        ("random-0", False), ("random-0", True), ("random-90", False), ("random-90", True)]
+        ("random-0", False), ("random-0", True), ("random-75", False), ("random-75", True)]
     assert {run["macs"] for run in runs} == {8 * 64 * 32}
     # 8 rows for each of 32 x 11 tiles, on the array in every cycle that is not idle.
     assert {run["cycles"] - run["idle"] for run in runs} == {8 * 32 * 11}
     assert len({run["cycles"] for run in runs}) == 1
     dense, dense_gated, sparse, sparse_gated = (sum(run["toggles"].values()) for run in runs)
-    assert 0.95 * dense < dense_gated < 1.03 * dense
-    assert sparse_gated < 0.9 * sparse < 0.5 * dense
-    assert runs[2]["zero_activations"] == pytest.approx(0.9, abs=0.01)
+    assert 0.97 * dense < dense_gated < 1.02 * dense
+    assert sparse_gated < 0.93 * sparse < 0.7 * dense
+    assert runs[2]["zero_activations"] == pytest.approx(0.75, abs=0.01)
 
     table = CliRunner().invoke(main, arguments)
     assert table.exit_code == 0, table.output
-    row = next(line for line in table.stdout.splitlines() if "random-90" in line)
+    row = next(line for line in table.stdout.splitlines() if "random-75" in line)
     assert f"{100 * (1 - sparse_gated / sparse):.1f} %" in row
     assert f"{sparse / (8 * 64 * 32):.2f} {sparse_gated / (8 * 64 * 32):.2f}" in row
