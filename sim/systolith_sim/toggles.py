@@ -145,7 +145,7 @@ def _opened(module: str) -> str:
     if match is None:
         return module
     product, activation, weight = match.groups()
-    last = int(re.search(rf"\[(\d+):0\] {product};", module)[1]) - 8     # bit of the weight
+    last = int(re.findall(rf"\[(\d+):0\] {product};", module)[0]) - 8     # bit of the weight
     lines = [f"  wire signed [7:0] and_{i} = {weight}[{i}] ? {activation}: 8'h00;"
              for i in range(last + 1)]
     above = "and_0"
@@ -338,20 +338,20 @@ def measure(work: Workload, config: CoreConfig, *,
 
 def _table(runs: Sequence[Run], rows: int, cols: int) -> Table:
     """Runs in pairs: without gating, and with it."""
-    table = Table(title=f"{rows} x {cols}: toggles per multiply-accumulate, without and with "
-                        f"gating")
+    table = Table(title=f"{rows} x {cols}: toggles per multiply-accumulate")
     table.add_column("weights")
     table.add_column("layer")
-    for column in ("zero act.", "zero wgt.", "cycles", "idle", *PARTS, "all", "saved"):
+    for column in ("zero act.", "zero wgt.", "cycles", "idle", "gated", *PARTS, "all", "saved"):
         table.add_column(column, justify="right")
     for plain, gated in zip(runs[::2], runs[1::2], strict=True):
-        pairs = [(plain.toggles[part], gated.toggles[part]) for part in PARTS]
-        pairs.append((sum(plain.toggles.values()), sum(gated.toggles.values())))
-        table.add_row(
-            plain.weights, plain.layer, f"{100 * plain.zero_activations:.0f} %",
-            f"{100 * plain.zero_weights:.0f} %", f"{plain.cycles:,}", f"{plain.idle:,}",
-            *(f"{a / plain.macs:.2f} {b / plain.macs:.2f}" for a, b in pairs),
-            f"{100 * (1 - pairs[-1][1] / pairs[-1][0]):.1f} %")
+        saved = 1 - sum(gated.toggles.values()) / sum(plain.toggles.values())
+        for run in (plain, gated):
+            counts = [*(run.toggles[part] for part in PARTS), sum(run.toggles.values())]
+            table.add_row(
+                run.weights, run.layer, f"{100 * run.zero_activations:.0f} %",
+                f"{100 * run.zero_weights:.0f} %", f"{run.cycles:,}", f"{run.idle:,}",
+                "yes" if run.gated else "no", *(f"{count / run.macs:.2f}" for count in counts),
+                f"{100 * saved:.1f} %" if run.gated else "")
     return table
 
 
@@ -396,9 +396,9 @@ def main(size: tuple[int, int], formats: tuple[str, ...], layers: tuple[str, ...
     dynamic power; glitches within a cycle are not seen.
 
     digits is the classifier of `systolith demo`. Its zeros are stored as -128, the zero point, so
-    that gating finds none; symmetric is the same classifier with zero stored as 0. random-p has
-    p % zero activations, weights-p p % zero weights, both with 64 inputs and 32 outputs. A third
-    of ternary weights is zero where the name does not say more.
+    that gating finds hardly any; symmetric is the same classifier with zero stored as 0. random-p
+    has p % zero activations, weights-p p % zero weights, both with 64 inputs and 32 outputs. A
+    third of ternary weights is zero where the name does not say more.
     """
     runs: list[Run] = []
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
