@@ -59,8 +59,7 @@ def _ice40(*options: str) -> Chip:
 
 def _ecp5(*options: str, **parameters: Any) -> Chip:
     return Chip(family="ecp5", synth="synth_ecp5 -nodsp", inferring="synth_ecp5",
-                nextpnr=("nextpnr-ecp5", *options, "--speed", "6", "--out-of-context",
-                         "--router", "router2"),
+                nextpnr=("nextpnr-ecp5", *options, "--speed", "6", "--out-of-context"),
                 logic=("COMB", "TRELLIS_COMB"), dsp="MULT18X18D", ff="TRELLIS_FF", **parameters)
 
 
@@ -68,7 +67,7 @@ CHIPS = {
     "up5k": _ice40("--up5k", "--package", "sg48"),
     "hx8k": _ice40("--hx8k", "--package", "ct256"),
     "lfe5u-25f": _ecp5("--25k"),
-    "lfe5u-85f": _ecp5("--85k", sites=SITES_85F),
+    "lfe5u-85f": _ecp5("--85k", "--router", "router2", sites=SITES_85F),
 }
 
 

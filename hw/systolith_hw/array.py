@@ -6,7 +6,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
 from .cells import place
-from .checks import check_int
+from .checks import check_bool, check_int
 from .element import ProcessingElement, sum_bits
 from .latency import systolic
 from .skew import Skew
@@ -27,6 +27,8 @@ class Column(wiring.Component):
         R, the elements.
     weight_bits : int
         Bits of a weight; 2 are a ternary one.
+    gated : bool
+        As of ``Multiplier``.
 
     Members
     -------
@@ -40,11 +42,15 @@ class Column(wiring.Component):
         Which rows take the shadow weight from above.
     sum : ``Out(signed(sum_bits(rows, weight_bits)))``
         The dot product.
+
+    Where gated also ``valids : In(rows)`` and ``lives : In(rows)``, as of ``Multiplier``.
     """
-    def __init__(self, *, rows: int, weight_bits: int = 8):
+    def __init__(self, *, rows: int, weight_bits: int = 8, gated: bool = False):
         check_int("rows", rows, 1, 64)
+        check_bool("gated", gated)
         self.rows = rows
         self.weight_bits = weight_bits
+        self.gated = gated
         self.latency = systolic(rows, 1)
         super().__init__({
             "activations": In(ArrayLayout(signed(8), rows)),
@@ -52,6 +58,7 @@ class Column(wiring.Component):
             "weight": In(signed(weight_bits)),
             "shifts": In(rows),
             "sum": Out(signed(sum_bits(rows, weight_bits))),
+            **({"valids": In(rows), "lives": In(rows)} if gated else {}),
         })
 
     def elaborate(self, platform):
@@ -61,7 +68,7 @@ class Column(wiring.Component):
         for r in range(self.rows):
             widths = sum_bits(r, self.weight_bits), sum_bits(r + 1, self.weight_bits)
             row = alike.setdefault(widths, r)
-            element = ProcessingElement(row=row, weight_bits=self.weight_bits)
+            element = ProcessingElement(row=row, weight_bits=self.weight_bits, gated=self.gated)
             place(m, platform, f"element_{r}", element)
             m.d.comb += [
                 element.activation.eq(self.activations[r]),
@@ -70,6 +77,8 @@ class Column(wiring.Component):
                 element.weight.eq(weight),
                 element.sum_above.eq(total),
             ]
+            if self.gated:
+                m.d.comb += [element.valid.eq(self.valids[r]), element.live.eq(self.lives[r])]
             weight, total = element.weight_below, element.sum
         m.d.comb += self.sum.eq(total)
         return m
@@ -92,6 +101,10 @@ class Array(wiring.Component):
     later than group 0, array row r works r cycles later than row 0. Elements keep their own copy
     of the activation; a synthesiser makes the copies in a group one register.
 
+    A gated array keeps multipliers still where they have nothing to add: it finds out once for each
+    row, behind the skew, whether its activation is zero or not valid, and the registers of all
+    groups do not take those. Results and cycles are the same.
+
     Timing: ``sums`` belong to the ``row`` of ``latency`` cycles before.
 
     Parameters
@@ -104,6 +117,8 @@ class Array(wiring.Component):
         Bits of a weight; 2 are a ternary one.
     fanout : int
         Columns in a group. 1 to 128.
+    gated : bool
+        Whether activations that are zero or not valid leave the multipliers' operands as they are.
 
     Members
     -------
@@ -123,14 +138,17 @@ class Array(wiring.Component):
     sums_valid : ``Out(1)``
         ``row_valid`` of ``latency`` cycles before.
     """
-    def __init__(self, *, rows: int, cols: int, weight_bits: int = 8, fanout: int = 4):
+    def __init__(self, *, rows: int, cols: int, weight_bits: int = 8, fanout: int = 4,
+                 gated: bool = False):
         check_int("rows", rows, 1, 64)
         check_int("cols", cols, 1, 128)
         check_int("fanout", fanout, 1, 128)
+        check_bool("gated", gated)
         self.rows = rows
         self.cols = cols
         self.weight_bits = weight_bits
         self.fanout = fanout
+        self.gated = gated
         self.latency = systolic(rows, self.groups)
         super().__init__({
             "row": In(ArrayLayout(signed(8), rows)),
@@ -180,9 +198,13 @@ class Array(wiring.Component):
         acts   = skew.delayed
         swaps  = self._slant(m, swap)
         shifts = reach & self.weights_valid.replicate(self.rows)
+        valids = Cat(self.row_valid, valid)     # of group g and row r in place g + r
+        lives  = Signal(self.rows)
+        if self.gated:
+            m.d.comb += lives.eq(Cat(act.any() for act in acts) & valids[:self.rows])
         for g in range(self.groups):
             for c in range(g * self.fanout, min((g + 1) * self.fanout, self.cols)):
-                column = Column(rows=self.rows, weight_bits=self.weight_bits)
+                column = Column(rows=self.rows, weight_bits=self.weight_bits, gated=self.gated)
                 place(m, platform, f"column_{c}", column)
                 m.d.comb += [
                     column.activations.eq(acts),
@@ -191,11 +213,22 @@ class Array(wiring.Component):
                     column.weight.eq(weight_skew.delayed[c]),
                     deskew.lanes[c].eq(column.sum),
                 ]
+                if self.gated:
+                    m.d.comb += [column.valids.eq(valids[g:g + self.rows]), column.lives.eq(lives)]
             if g + 1 < self.groups:
                 next_acts   = Signal(self.row.shape(), name=f"acts_{g + 1}", reset_less=True)
                 next_swaps  = Signal(self.rows, name=f"swaps_{g + 1}")
                 next_shifts = Signal(self.rows, name=f"shifts_{g + 1}")
-                m.d.sync += [next_acts.eq(acts), next_swaps.eq(swaps), next_shifts.eq(shifts)]
+                if self.gated:
+                    next_lives = Signal(self.rows, name=f"lives_{g + 1}")
+                    m.d.sync += next_lives.eq(lives)
+                    for r in range(self.rows):
+                        with m.If(lives[r]):
+                            m.d.sync += next_acts[r].eq(acts[r])
+                    lives = next_lives
+                else:
+                    m.d.sync += next_acts.eq(acts)
+                m.d.sync += [next_swaps.eq(swaps), next_shifts.eq(shifts)]
                 acts, swaps, shifts = next_acts, next_swaps, next_shifts
 
         check_turns(m, platform, rows=self.rows, weights_valid=self.weights_valid, swap=swap)

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cells import place
-from .checks import check_int
+from .checks import check_bool, check_int
 from .multiply import Multiplier
 
 __all__ = ["ProcessingElement", "sum_bits"]
@@ -38,6 +38,8 @@ class ProcessingElement(wiring.Component):
         Place in the column, 0 at the top: the width of the sums follows from it.
     weight_bits : int
         Bits of a weight; 2 are a ternary one.
+    gated : bool
+        As of ``Multiplier``.
 
     Members
     -------
@@ -55,12 +57,16 @@ class ProcessingElement(wiring.Component):
         Sum of the elements above; 0 at the top.
     sum : ``Out(signed(sum_bits(row + 1, weight_bits)))``
         Sum down to this element.
+
+    Where gated also ``valid`` and ``live``, as of ``Multiplier``.
     """
-    def __init__(self, *, row: int, weight_bits: int = 8):
+    def __init__(self, *, row: int, weight_bits: int = 8, gated: bool = False):
         check_int("row", row, 0, 63)
         check_int("weight_bits", weight_bits, 2, 8)
+        check_bool("gated", gated)
         self.row = row
         self.weight_bits = weight_bits
+        self.gated = gated
         self.latency = Multiplier.LATENCY + 1
         super().__init__({
             "activation": In(signed(8)),
@@ -70,11 +76,12 @@ class ProcessingElement(wiring.Component):
             "weight_below": Out(signed(weight_bits)),
             "sum_above": In(signed(sum_bits(row, weight_bits))),
             "sum": Out(signed(sum_bits(row + 1, weight_bits))),
+            **({"valid": In(1), "live": In(1)} if gated else {}),
         })
 
     def elaborate(self, platform):
         m = Module()
-        multiplier = Multiplier(weight_bits=self.weight_bits)
+        multiplier = Multiplier(weight_bits=self.weight_bits, gated=self.gated)
         place(m, platform, "multiplier", multiplier)
         shadow  = Signal(signed(self.weight_bits), reset_less=True)
         partial = Signal(self.sum.shape(), reset_less=True)
@@ -85,6 +92,8 @@ class ProcessingElement(wiring.Component):
             self.weight_below.eq(shadow),
             self.sum.eq(partial),
         ]
+        if self.gated:
+            m.d.comb += [multiplier.valid.eq(self.valid), multiplier.live.eq(self.live)]
         with m.If(self.shift):
             m.d.sync += shadow.eq(self.weight)
         m.d.sync += partial.eq(self.sum_above + multiplier.product)

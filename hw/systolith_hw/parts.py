@@ -33,6 +33,9 @@ class ArrayConfig:
     fanout : int
         Columns that share one activation register. More of them save skew and deskew registers;
         fewer shorten the wires. 1 to 64.
+    gated : bool
+        Whether multipliers keep still where an activation is zero or no row is valid, for less
+        power; with ``generic`` only. Results and cycles do not depend on it.
     """
     rows: int = 8
     cols: int = 8
@@ -41,6 +44,7 @@ class ArrayConfig:
     cell: str = "int8"
     pairs: bool = False
     fanout: int = 4
+    gated: bool = False
 
     def __post_init__(self):
         check_int("array.rows", self.rows, 1, 64)
@@ -67,6 +71,10 @@ class ArrayConfig:
                        if self.cell in (strategy.pairs if self.pairs else strategy.cells)]
             raise ValueError(f"array.strategy must be one of {', '.join(fitting)} for "
                              f"{way}{self.cell} cells, not {self.strategy!r}")
+        check_bool("array.gated", self.gated)
+        if self.gated and self.strategy != "generic":
+            raise ValueError(f"array.strategy must be generic where array.gated is true, not "
+                             f"{self.strategy!r}")
 
     def columns(self, weights: str) -> int:
         """Columns of a tile of weights of this format: C, or 2C of pairs."""

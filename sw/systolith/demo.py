@@ -176,13 +176,16 @@ class Quantised:
 
 
 def quantise_classifier(classifier: Classifier, calibration: np.ndarray,
-                        weight_format: str = "int8") -> Quantised:
+                        weight_format: str = "int8", *, symmetric: bool = False) -> Quantised:
     """Layers of integers, with the ranges of activations taken from the images in
-    ``calibration``."""
+    ``calibration``; symmetric ones have the zero point 0, and half the steps where nothing is
+    negative."""
     hidden = classifier.hidden(calibration)
     scores = classifier.scores(calibration)
     ranges = [activation_scale(0.0, 1.0), activation_scale(0.0, float(hidden.max())),
               activation_scale(float(scores.min()), float(scores.max()))]
+    if symmetric:
+        ranges = [(float(peak) / 127, 0) for peak in (1.0, hidden.max(), np.abs(scores).max())]
     layers = []
     for i, (before, after) in enumerate(pairwise(ranges)):
         weights, weight_scale = quantise_weights(classifier.weights[i], weight_format)

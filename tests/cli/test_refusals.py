@@ -30,7 +30,7 @@ PRESETS = "demo, tiny, ecp5_25f, ecp5_85f, bench16"
     ("generate -o x --set array.rows=x", "array.rows must be an integer, not 'x'"),
     ("generate -o x --set rows=1", "assignment must be section.field=value, not 'rows=1'"),
     ("generate -o x --set array.tall=1",
-     ("field of array must be one of rows, cols, strategy, weights, cell, pairs, fanout, "
+     ("field of array must be one of rows, cols, strategy, weights, cell, pairs, fanout, gated, "
       "not 'tall'")),
     ("generate -o x --set no.rows=1",
      "field must be one of name, array, memory, bus, vector, control, not 'no'"),

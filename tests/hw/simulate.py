@@ -1,6 +1,8 @@
 """Runs a component and its benches in Amaranth's simulator."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from amaranth.sim import Simulator
@@ -11,8 +13,12 @@ PERIOD = 1e-8  # seconds
 Bench = Callable[[Any], Awaitable[None]]
 
 
-def simulate(dut: Any, *benches: Bench, cycles: int = 10_000) -> None:
-    """Clock ``dut`` until every bench has returned; more than ``cycles`` cycles are an error."""
+def simulate(dut: Any, *benches: Bench, cycles: int = 10_000,
+             vcd: str | Path | None = None) -> None:
+    """Clock ``dut`` until every bench has returned; more than ``cycles`` cycles are an error.
+
+    Where asked, the waveform is left in the file ``vcd``.
+    """
     async def watchdog(ctx):
         await ctx.delay(cycles * PERIOD)
         raise TimeoutError(f"the benches must be done within {cycles} cycles")
@@ -22,4 +28,5 @@ def simulate(dut: Any, *benches: Bench, cycles: int = 10_000) -> None:
     for bench in benches:
         simulator.add_testbench(bench)
     simulator.add_testbench(watchdog, background=True)
-    simulator.run()
+    with nullcontext() if vcd is None else simulator.write_vcd(str(vcd)):
+        simulator.run()

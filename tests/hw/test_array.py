@@ -26,10 +26,13 @@ class Sequencer:
 
     ``gap`` is the chance that an allowed row or weight row is held back, ``late`` delays a swap
     behind the first row of its tile, ``pause`` is the least distance of tiles. ``pairs`` says of
-    each tile whether its weights are pairs, for arrays that have them.
+    each tile whether its weights are pairs, for arrays that have them, ``ports`` are values of
+    other inputs, and ``vcd`` is a waveform to write.
     """
-    def __init__(self, dut, tiles, rng, *, gap=0.0, late=0, pause=0, pairs=None):
+    def __init__(self, dut, tiles, rng, *, gap=0.0, late=0, pause=0, pairs=None, ports=None,
+                 vcd=None):
         self.dut, self.tiles, self.rng = dut, tiles, rng
+        self.ports, self.vcd = ports or {}, vcd
         self.gap, self.late, self.pause = gap, late, pause
         self.pairs = pairs
         self.swaps = []   # cycle in which the first row of each tile entered
@@ -39,12 +42,14 @@ class Sequencer:
     def run(self):
         rows = sum(max(len(acts), self.dut.rows) for acts, _ in self.tiles)
         cycles = 10 * (rows + self.dut.rows + self.dut.latency + 10) + self.pause * 10
-        simulate(self.dut, self._bench, cycles=cycles)
+        simulate(self.dut, self._bench, cycles=cycles, vcd=self.vcd)
         return self
 
     async def _bench(self, ctx):
         dut, rng = self.dut, self.rng
         bits = len(dut.weights.as_value()) // dut.cols
+        for name, value in self.ports.items():
+            ctx.set(getattr(dut, name), value)
         tile, row = 0, 0                 # next activation row
         weight_tile, weight_row = 0, 0   # next weight row
         cycle = drained = 0
@@ -205,6 +210,7 @@ def test_an_emission_has_one_kind_of_element_for_each_row():
     (ValueError, "rows must be from 1 to 64, not 0", {"rows": 0}),
     (ValueError, "cols must be from 1 to 128, not 129", {"cols": 129}),
     (ValueError, "fanout must be from 1 to 128, not 0", {"fanout": 0}),
+    (TypeError, "gated must be a boolean, not 1", {"gated": 1}),
 ])
 def test_explains_what_a_parameter_must_be(error, message, parameters):
     with pytest.raises(error) as info:

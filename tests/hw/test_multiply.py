@@ -37,3 +37,28 @@ def test_refuses_weights_that_are_too_wide():
     with pytest.raises(ValueError) as info:
         Multiplier(weight_bits=9)
     assert str(info.value) == "weight_bits must be from 2 to 8, not 9"
+
+
+@pytest.mark.parametrize("bits", [2, 4, 5, 8])
+def test_gated_it_multiplies_live_activations_and_keeps_its_product_without_a_valid_one(bits):
+    rng = random.Random(bits)
+    dut = Multiplier(weight_bits=bits, gated=True)
+    low, high = -1 << (bits - 1), (1 << (bits - 1)) - 1
+
+    async def bench(ctx):
+        active, products = 0, []
+        for cycle in range(1000):
+            activation, weight = rng.randrange(-128, 128), rng.randint(low, high)
+            swap, valid = cycle == 0 or rng.random() < 0.3, cycle == 0 or rng.random() < 0.6
+            live = valid and rng.random() < 0.5
+            for port, value in ((dut.activation, activation), (dut.weight, weight),
+                                (dut.swap, swap), (dut.valid, valid), (dut.live, live)):
+                ctx.set(port, value)
+            *_, product = await ctx.tick().sample(dut.product)
+            if len(products) >= Multiplier.LATENCY:
+                assert product == products[-Multiplier.LATENCY]
+            active = weight if swap else active
+            product = activation * active if live else 0
+            products.append(product if valid else products[-1])
+
+    simulate(dut, bench)

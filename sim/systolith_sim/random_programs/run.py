@@ -100,7 +100,8 @@ def _random_weights(choice: random.Random) -> dict[str, Any]:
     """Formats, often several, and how elements multiply."""
     return {"weights": choice.sample(tuple(BITS), choice.choice([1, 2, 3, 3])),
             "cell": choice.choice(["int8", "int8", "int4", "ternary"]),
-            "pairs": choice.random() < 0.4}
+            "pairs": choice.random() < 0.4,
+            "gated": choice.random() < 0.3}
 
 
 def random_config(seed: int) -> CoreConfig:
