@@ -24,13 +24,13 @@ WRITTEN = 3  # cycles from an accumulator address until its row is written
 
 
 FORMATS = {
-    "int8, int4": {"weights": ("int8", "int4")},
+    "int8_int4": {"weights": ("int8", "int4")},
     "all": {"weights": ("ternary", "int8", "int4")},
     "pairs": {"weights": ("int8", "int4", "ternary"), "pairs": True},
-    "int4 cells": {"weights": ("int8", "int4", "ternary"), "cell": "int4"},
-    "int4 alone": {"weights": ("int4",), "cell": "int4"},
-    "ternary cells": {"weights": ("int8", "int4", "ternary"), "cell": "ternary"},
-    "ternary alone": {"weights": ("ternary",), "cell": "ternary"},
+    "int4_cells": {"weights": ("int8", "int4", "ternary"), "cell": "int4"},
+    "int4_alone": {"weights": ("int4",), "cell": "int4"},
+    "ternary_cells": {"weights": ("int8", "int4", "ternary"), "cell": "ternary"},
+    "ternary_alone": {"weights": ("ternary",), "cell": "ternary"},
 }
 
 
@@ -207,7 +207,7 @@ def test_random_commands_with_any_weights_equal_the_model(formats, rows, cols):
 
 
 @pytest.mark.parametrize("name", ["int8", "int4", "ternary"])
-@pytest.mark.parametrize("formats", ["all", "pairs", "ternary cells"])
+@pytest.mark.parametrize("formats", ["all", "pairs", "ternary_cells"])
 def test_a_tile_of_any_weights_costs_the_same(formats, name):
     tb = TB(config_of(4, 3, 5, **FORMATS[formats]), seed=0)
     tb.run([tb.tiles(m, k_tiles=4, format=WeightFormat[name.upper()]) for m in (1, 4, 6)])
