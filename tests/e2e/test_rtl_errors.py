@@ -132,7 +132,7 @@ def bad_records(config: CoreConfig):
             "reserved bit": patched(plain, 63, 1), "slot bit": patched(plain, 4, 0x20),
             "memory": patched(plain, 60, 4), "mode": patched(plain, 62, 2),
             "store of weights": store(memory=Memory.WGT),
-            "store of parameters": store(memory=Memory.PAR), "format": execute(format=1),
+            "store of parameters": store(memory=Memory.PAR), "format": execute(format=3),
             "k_last 0": execute(k_last=0), "k_last": execute(k_last=config.array.rows + 1),
             "source": vector(source_type=7), "second operand": vector(second=4),
             "stream": vector(stream_type=ElementType.ACC), "result": vector(result_type=7),
