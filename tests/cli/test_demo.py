@@ -67,6 +67,37 @@ def test_the_command_runs_the_emitted_verilog(run, tmp_path):
     assert image.fingerprint == CoreConfig.preset("demo").fingerprint
 
 
+NARROW = {
+    "int4": ("array.weights=int8,int4", "array.pairs=true", "array.strategy=ecp5"),
+    "ternary": ("array.weights=ternary", "array.cell=ternary", "array.strategy=soft"),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("weights, loss", [("int4", 0.01), ("ternary", 0.02)])
+def test_the_command_runs_narrow_weights_on_their_own_multipliers(run, tmp_path, weights, loss):
+    pytest.importorskip("sklearn", reason="scikit-learn brings the digits")
+    sets = [word for assignment in NARROW[weights] for word in ("--set", assignment)]
+    result = run("demo", "--weights", weights, *sets)
+    assert result.exit_code == 0, result.stderr
+    report = json.loads((tmp_path / "build/demo/result.json").read_text())
+    assert report["bit_exact"] is True
+    assert report["weights"] == weights
+    assert report["accuracy_rtl"] >= report["accuracy_float"] - loss
+
+
+@pytest.mark.parametrize("weights, loss", [("int4", 0.01), ("ternary", 0.02)])
+def test_training_on_with_narrow_weights_keeps_the_accuracy(digits, classifier, weights, loss):
+    trained = train(digits, pretrained=classifier, weight_format=weights)
+    quantised = quantise_classifier(trained, digits.train_x, weights)
+    config = CoreConfig.preset("demo").updated({"array": {"weights": (weights,)}})
+    image = compile_layers(quantised.layers, config=config, rows=len(digits.test_x))
+    with ModelDevice(config) as device:
+        scores, = image.run(device, quantised.quantise(digits.test_x))
+    real = (classifier.scores(digits.test_x).argmax(axis=1) == digits.test_y).mean()
+    assert (scores.argmax(axis=1) == digits.test_y).mean() >= real - loss
+
+
 def test_missing_digits_are_explained(refuse, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert refuse("demo") == ("scikit-learn must be installed for the digits: pip install "
