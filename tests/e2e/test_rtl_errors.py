@@ -66,7 +66,7 @@ def execute(**values):
 
 
 def vector(**values):
-    return encode(Opcode.VECTOR, **{"source_base": 12, "result_base": 20, **values})
+    return encode(Opcode.VECTOR, **{"source_base": 24, "result_base": 20, **values})
 
 
 def control(operation, **values):

@@ -127,7 +127,7 @@ PROOFS = (
             Bug("a swap that does not wait for its weights", "hw/systolith_hw/execute.py",
                 "self.issue.eq(walker.o.valid & (~tile_start | self.loaded) & allowed",
                 "self.issue.eq(walker.o.valid & allowed", RUN),
-            Bug("weights that do not wait for the swap", "hw/systolith_hw/execute.py",
+            Bug("weights that do not wait for the swap", "hw/systolith_hw/weights.py",
                 "walker.open & (~self.loaded | self.swap)", "walker.open", RUN),
         )),
 )
