@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 from .cells import place
 from .checks import check_bool, check_int
 from .element import ProcessingElement, sum_bits
-from .latency import systolic
+from .latency import column_groups, systolic
+from .seam import array_ports, check_turns
 from .skew import Skew
-from .turns import check_turns
 
 __all__ = ["Array", "Column"]
 
@@ -150,20 +150,13 @@ class Array(wiring.Component):
         self.fanout = fanout
         self.gated = gated
         self.latency = systolic(rows, self.groups)
-        super().__init__({
-            "row": In(ArrayLayout(signed(8), rows)),
-            "row_valid": In(1),
-            "swap": In(1),
-            "weights": In(ArrayLayout(signed(weight_bits), cols)),
-            "weights_valid": In(1),
-            "sums": Out(ArrayLayout(signed(self.sum_bits), cols)),
-            "sums_valid": Out(1),
-        })
+        super().__init__(array_ports(rows=rows, cols=cols, weight_bits=weight_bits,
+                                     sum_bits=self.sum_bits))
 
     @property
     def groups(self) -> int:
         """Groups of columns; the last may be smaller."""
-        return -(-self.cols // self.fanout)
+        return column_groups(self.cols, self.fanout)
 
     @property
     def sum_bits(self) -> int:

@@ -18,9 +18,9 @@ from .cells import place
 from .cells_ecp5 import HeldMultiplier
 from .checks import check_bool, check_int
 from .element import sum_bits
-from .latency import ecp5, ecp5_column
+from .latency import column_groups, ecp5, ecp5_column
+from .seam import array_ports, check_turns
 from .skew import Skew
-from .turns import check_turns
 
 __all__ = ["Ecp5Array", "Ecp5Column"]
 
@@ -245,22 +245,13 @@ class Ecp5Array(wiring.Component):
         self.pairs = pairs
         self.fanout = fanout
         self.latency = ecp5(rows, self.groups, pairs=pairs)
-        super().__init__({
-            "row": In(ArrayLayout(signed(8), rows)),
-            "row_valid": In(1),
-            "swap": In(1),
-            **({"row_pairs": In(1)} if pairs else {}),
-            "weights": In(ArrayLayout(signed(8), cols)),
-            "weights_valid": In(1),
-            **({"weights_pairs": In(1)} if pairs else {}),
-            "sums": Out(ArrayLayout(signed(self.sum_bits), self.sum_cols)),
-            "sums_valid": Out(1),
-        })
+        super().__init__(array_ports(rows=rows, cols=cols, weight_bits=8, sum_bits=self.sum_bits,
+                                     pairs=pairs))
 
     @property
     def groups(self) -> int:
         """Groups of columns; the last may be smaller."""
-        return -(-self.cols // self.fanout)
+        return column_groups(self.cols, self.fanout)
 
     @property
     def sum_bits(self) -> int:

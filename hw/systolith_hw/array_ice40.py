@@ -12,7 +12,7 @@ from .cells import has_vendor_cells, place
 from .checks import check_bool, check_int
 from .element import sum_bits
 from .latency import ice40
-from .turns import check_turns
+from .seam import array_ports, check_turns
 
 __all__ = ["Ice40Array", "Mac16"]
 
@@ -154,18 +154,9 @@ class Ice40Array(wiring.Component):
         check_int("cols", cols, 1, 64)
         self.rows = rows
         self.cols = cols
-        self.sum_cols = cols
         self.sum_bits = sum_bits(rows)
         self.latency = ice40(rows)
-        super().__init__({
-            "row": In(ArrayLayout(signed(8), rows)),
-            "row_valid": In(1),
-            "swap": In(1),
-            "weights": In(ArrayLayout(signed(8), cols)),
-            "weights_valid": In(1),
-            "sums": Out(ArrayLayout(signed(self.sum_bits), cols)),
-            "sums_valid": Out(1),
-        })
+        super().__init__(array_ports(rows=rows, cols=cols, weight_bits=8, sum_bits=self.sum_bits))
 
     def elaborate(self, platform):
         m = Module()

@@ -13,9 +13,9 @@ from amaranth.lib.wiring import In, Out
 from .adders import LANES, CarryAdders, add_tree, adders_of
 from .cells import place
 from .checks import check_bool, check_choice, check_int
-from .latency import soft, soft_column
+from .latency import column_groups, soft, soft_column
+from .seam import array_ports, check_turns
 from .skew import Skew
-from .turns import check_turns
 
 __all__ = ["CELLS", "Cell", "Digit", "SoftArray", "SoftColumn", "cell_named"]
 
@@ -292,7 +292,7 @@ class SoftArray(wiring.Component):
     swap : ``In(1)``
         ``row`` is the first of a tile: it and those after it meet the weights that came last.
         Ignored without ``row_valid``.
-    weights : ``In(ArrayLayout(weight_shape, cols))``
+    weights : ``In(ArrayLayout(signed(weight_bits), cols))``
         Weights of one array row, row ``rows - 1`` of a tile first. Ternary weights are never -2.
     weights_valid : ``In(1)``
         ``weights`` are some.
@@ -314,30 +314,21 @@ class SoftArray(wiring.Component):
         self.digits = digits
         self.fanout = fanout
         self.family = family
-        self.sum_cols = cols
         self.sum_bits = kind.sum_bits(rows)
-        self.weight_shape = signed(kind.bits)
         self.latency = soft(rows, self.groups, len(kind.digits))
-        super().__init__({
-            "row": In(ArrayLayout(signed(8), rows)),
-            "row_valid": In(1),
-            "swap": In(1),
-            "weights": In(ArrayLayout(self.weight_shape, cols)),
-            "weights_valid": In(1),
-            "sums": Out(ArrayLayout(signed(self.sum_bits), cols)),
-            "sums_valid": Out(1),
-        })
+        super().__init__(array_ports(rows=rows, cols=cols, weight_bits=kind.bits,
+                                     sum_bits=self.sum_bits))
 
     @property
     def groups(self) -> int:
         """Groups of columns; the last may be smaller."""
-        return -(-self.cols // self.fanout)
+        return column_groups(self.cols, self.fanout)
 
     def elaborate(self, platform):
         m = Module()
         kind = cell_named(self.cell, self.digits)
         groups = [c // self.fanout for c in range(self.cols)]
-        m.submodules.weight_skew = weight_skew = Skew(shape=self.weight_shape, delays=groups)
+        m.submodules.weight_skew = weight_skew = Skew(shape=signed(kind.bits), delays=groups)
         m.submodules.deskew = deskew = Skew(shape=signed(self.sum_bits),
                                             delays=[self.groups - 1 - g for g in groups])
         m.d.comb += [

@@ -153,7 +153,7 @@ class ActivationSequencer(wiring.Component):
             self.swap.eq(self.issue & tile_start),
             self.lanes.eq(Mux(last_k, now.k_last, array.rows)),
             self.pairs.eq(by_format(now.format, {
-                name: Const(array.columns(name) > array.cols, 1) for name in array.weights})),
+                name: Const(array.paired(name), 1) for name in array.weights})),
             self.digit.eq(by_format(now.format, {
                 name: digit[:exact_log2(array.digits(name))] for name in array.weights})),
             self.act.valid.eq(self.issue),

@@ -3,8 +3,8 @@
 from .parts import ArrayConfig
 
 __all__ = [
-    "ECP5_MULTIPLIER", "MULTIPLIER", "array_latency", "ecp5", "ecp5_column", "ice40", "soft",
-    "soft_column", "systolic", "tree_levels",
+    "ECP5_MULTIPLIER", "MULTIPLIER", "array_latency", "column_groups", "ecp5", "ecp5_column",
+    "ice40", "soft", "soft_column", "systolic", "tree_levels",
 ]
 
 MULTIPLIER = 2          # of an inferred one, from an activation to its product
@@ -18,6 +18,11 @@ PLACES = {2: 1, 4: 2, 5: 3}
 def tree_levels(terms: int) -> int:
     """Levels of a tree that adds so many terms, a register behind each."""
     return (terms - 1).bit_length()
+
+
+def column_groups(cols: int, fanout: int) -> int:
+    """Groups of columns; the last may be smaller."""
+    return -(-cols // fanout)
 
 
 def systolic(rows: int, groups: int) -> int:
@@ -53,7 +58,7 @@ def soft(rows: int, groups: int, places: int) -> int:
 
 def array_latency(array: ArrayConfig) -> int:
     """Cycles from a row of activations to its sums in the array of a configuration."""
-    groups = -(-array.cols // array.fanout)
+    groups = column_groups(array.cols, array.fanout)
     if array.strategy == "ecp5":
         return ecp5(array.rows, groups, pairs=array.pairs)
     if array.strategy == "ice40":

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.data import ArrayLayout
-from amaranth.lib.wiring import In, Out
 
 from .element import sum_bits
+from .seam import array_ports
 
 __all__ = ["Pairs"]
 
@@ -44,17 +43,8 @@ class Pairs(wiring.Component):
         self.cols = nibbles.cols // 2
         self.latency = nibbles.latency + 1
         self.sum_bits = sum_bits(self.rows)
-        super().__init__({
-            "row": In(ArrayLayout(signed(8), self.rows)),
-            "row_valid": In(1),
-            "row_pairs": In(1),
-            "swap": In(1),
-            "weights": In(ArrayLayout(signed(8), self.cols)),
-            "weights_valid": In(1),
-            "weights_pairs": In(1),
-            "sums": Out(ArrayLayout(signed(self.sum_bits), 2 * self.cols)),
-            "sums_valid": Out(1),
-        })
+        super().__init__(array_ports(rows=self.rows, cols=self.cols, weight_bits=8,
+                                     sum_bits=self.sum_bits, pairs=True))
 
     def elaborate(self, platform):
         m = Module()

@@ -76,9 +76,13 @@ class ArrayConfig:
             raise ValueError(f"array.strategy must be generic where array.gated is true, not "
                              f"{self.strategy!r}")
 
+    def paired(self, weights: str) -> bool:
+        """Whether elements multiply by two weights of this format at once."""
+        return self.pairs and weights != "int8"
+
     def columns(self, weights: str) -> int:
         """Columns of a tile of weights of this format: C, or 2C of pairs."""
-        return 2 * self.cols if self.pairs and weights != "int8" else self.cols
+        return 2 * self.cols if self.paired(weights) else self.cols
 
     def digits(self, weights: str) -> int:
         """Turns that a tile of weights of this format takes."""

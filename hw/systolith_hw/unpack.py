@@ -69,7 +69,7 @@ class Unpacker(wiring.Component):
             size = bits // array.cols    # of a weight, or of a pair
             found[name] = Cat(self._weight(name, chosen[size * c:size * (c + 1)])
                               for c in range(array.cols))
-            pairs[name] = Const(array.columns(name) > array.cols, 1)
+            pairs[name] = Const(array.paired(name), 1)
         m.d.comb += [
             self.weights.eq(by_format(self.format, found)),
             self.pairs.eq(by_format(self.format, pairs)),

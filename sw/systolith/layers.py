@@ -25,7 +25,7 @@ from .schedule import emit_product
 from .search import choose_tiling
 from .tiling import Problem, Tiling
 
-__all__ = ["Linear", "compile_layers"]
+__all__ = ["Linear", "check_format", "compile_layers"]
 
 INT32_MAX = (1 << 31) - 1
 
@@ -179,6 +179,13 @@ def _check_scalar(name: str, value: object, low: int, high: int) -> None:
         raise ValueError(f"{name} must be from {low} to {high}, not {value!r}")
 
 
+def check_format(name: str, weight_format: str, config: CoreConfig) -> None:
+    """Raise ``ValueError`` about ``name`` where the core does not have the format."""
+    if weight_format not in config.array.weights:
+        raise ValueError(f"{name} must be one of array.weights={','.join(config.array.weights)}, "
+                         f"not {weight_format!r}")
+
+
 def compile_layers(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -> Image:
     """One program that runs ``layers`` one after the other on ``rows`` rows of activations.
 
@@ -206,9 +213,7 @@ def compile_layers(layers: Sequence[Linear], *, config: CoreConfig, rows: int) -
     if any(layer.table is not None for layer in layers) and not config.vector.functions:
         raise ValueError("vector.functions must be at least 256 for layers with a table, not 0")
     for layer in layers:
-        if layer.weight_format not in config.array.weights:
-            raise ValueError(f"weight_format must be one of array.weights="
-                             f"{','.join(config.array.weights)}, not {layer.weight_format!r}")
+        check_format("weight_format", layer.weight_format, config)
     for before, layer in zip(layers, layers[1:], strict=False):
         if before.multiplier is None:
             raise ValueError("multiplier of every layer but the last must be given, not None")

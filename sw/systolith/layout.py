@@ -1,6 +1,7 @@
 """How matrices and parameters lie in system memory."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from systolith_hw.config import CoreConfig
@@ -44,19 +45,19 @@ class Packing:
     config: CoreConfig
     name: str = "int8"
 
-    @property
+    @cached_property
     def cols(self) -> int:
         return self.config.array.columns(self.name)
 
-    @property
+    @cached_property
     def groups(self) -> int:
         return self.config.groups_of(self.name)
 
-    @property
+    @cached_property
     def digits(self) -> int:
         return self.config.array.digits(self.name)
 
-    @property
+    @cached_property
     def parts(self) -> int:
         return self.config.weight_parts(self.name)
 
@@ -85,7 +86,7 @@ class Packing:
         tiles = -(-k // height)
         padded = np.zeros((tiles * height, self.cols), np.uint8)
         padded[:k, :columns] = weights.view(np.uint8) & (1 << bits) - 1
-        if self.cols > self.config.array.cols:
+        if self.config.array.paired(self.name):
             padded = padded.reshape(-1, 2, self.config.array.cols).swapaxes(1, 2)
         rows = np.zeros((tiles, aligned(height, parts), self.cols), np.uint8)
         rows[:, :height] = padded.reshape(tiles, height, self.cols)

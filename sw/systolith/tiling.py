@@ -185,7 +185,7 @@ class Problem:
     reserved: bool = False
     weights: str = "int8"
 
-    @property
+    @cached_property
     def packing(self) -> Packing:
         """How weights fill their scratchpad."""
         return Packing(self.config, self.weights)

@@ -171,34 +171,6 @@ def test_a_swap_one_cycle_late_gives_other_sums():
     assert list((late.results != expected(tiles)).any(axis=1)) == [True, False, False, False] * 3
 
 
-def test_a_swap_before_its_weights_is_caught():
-    dut = Array(rows=4, cols=2)
-
-    async def bench(ctx):
-        ctx.set(dut.weights_valid, 1)
-        for _ in range(3):
-            await ctx.tick()
-        ctx.set(dut.row_valid, 1)
-        ctx.set(dut.swap, 1)
-        for _ in range(2):
-            await ctx.tick()
-
-    with pytest.raises(AssertionError, match="a swap may not enter before the weights"):
-        simulate(dut, bench)
-
-
-def test_weights_before_the_swap_are_caught():
-    dut = Array(rows=4, cols=2)
-
-    async def bench(ctx):
-        ctx.set(dut.weights_valid, 1)
-        for _ in range(6):
-            await ctx.tick()
-
-    with pytest.raises(AssertionError, match="weights may not enter before the swap"):
-        simulate(dut, bench)
-
-
 def test_an_emission_has_one_kind_of_element_for_each_row():
     modules = module_names(emit_verilog(Array(rows=3, cols=5), name="top"))
     assert sum("element" in name for name in modules) == 3

@@ -14,7 +14,6 @@ from systolith_hw.array_ice40 import Ice40Array, Mac16
 from systolith_hw.emit import emit_verilog
 
 from .pipelined import through
-from .simulate import simulate
 from .test_array import Sequencer, expected, mixed_lengths, random_tiles
 
 SHAPES = [(1, 1), (2, 2), (3, 5), (5, 3), (4, 4), (1, 8), (16, 1)]
@@ -65,24 +64,6 @@ def test_only_two_products_of_16384_leave_the_16_bits_of_a_pair():
 @pytest.mark.parametrize("rows, latency", [(1, 3), (2, 3), (3, 4), (4, 4), (5, 5), (16, 6)])
 def test_states_its_latency(rows, latency):
     assert Ice40Array(rows=rows, cols=1).latency == latency
-
-
-@pytest.mark.parametrize("before, message", [
-    (3, "a swap may not enter before the weights"), (5, "weights may not enter before the swap")])
-def test_weights_and_swaps_out_of_turn_are_caught(before, message):
-    dut = Ice40Array(rows=4, cols=2)
-
-    async def bench(ctx):
-        ctx.set(dut.weights_valid, 1)
-        for _ in range(before):
-            await ctx.tick()
-        ctx.set(dut.row_valid, 1)
-        ctx.set(dut.swap, 1)
-        for _ in range(2):
-            await ctx.tick()
-
-    with pytest.raises(AssertionError, match=message):
-        simulate(dut, bench)
 
 
 # The cell.

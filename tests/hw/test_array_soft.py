@@ -115,34 +115,6 @@ def test_states_its_latency(cell, digits, rows, cols, fanout, latency):
     assert dut.latency == latency
 
 
-def test_a_swap_before_its_weights_is_caught():
-    dut = SoftArray(rows=4, cols=2)
-
-    async def bench(ctx):
-        ctx.set(dut.weights_valid, 1)
-        for _ in range(3):
-            await ctx.tick()
-        ctx.set(dut.row_valid, 1)
-        ctx.set(dut.swap, 1)
-        for _ in range(2):
-            await ctx.tick()
-
-    with pytest.raises(AssertionError, match="a swap may not enter before the weights"):
-        simulate(dut, bench)
-
-
-def test_weights_before_the_swap_are_caught():
-    dut = SoftArray(rows=4, cols=2)
-
-    async def bench(ctx):
-        ctx.set(dut.weights_valid, 1)
-        for _ in range(6):
-            await ctx.tick()
-
-    with pytest.raises(AssertionError, match="weights may not enter before the swap"):
-        simulate(dut, bench)
-
-
 def test_an_emission_has_one_column():
     modules = module_names(emit_verilog(SoftArray(rows=3, cols=5), name="top"))
     assert sum(name.endswith("column") for name in modules) == 1

@@ -136,7 +136,7 @@ def _special(opcode: Opcode, fields: Mapping[str, Any], config: CoreConfig,
         if fields["k_last"] < config.array.rows:
             yield "last weight tile in part"
         weights = WeightFormat(fields["format"]).name.lower()
-        if config.array.columns(weights) > config.array.cols:
+        if config.array.paired(weights):
             yield "pairs"
         if config.array.digits(weights) > 1 and fields["counts"][2] > 1:
             yield "digit by digit"

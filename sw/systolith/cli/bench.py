@@ -18,9 +18,10 @@ from typing import Any
 import click
 from systolith_hw.config import CoreConfig
 
+from ..layers import check_format
 from ..shapes import SUITES, Shape, read_shapes, suite_shapes
 from ..vector.elements import FUNCTIONS
-from .gemm import PAGE_BYTES, check_format
+from .gemm import PAGE_BYTES
 from .measure import GOOD_SHARE, RESULTS, Task, measure
 from .options import (
     check_count,
@@ -111,7 +112,7 @@ def bench_gemm(m: int | None, n: int | None, k: int | None, file: str | None, su
     A shape that occurs several times is run and shown once, and counted several times.
     """
     config = configuration(preset, path, assignments, default=PRESET)
-    check_format(config, weight_format)
+    check_format("weights", weight_format, config)
     if device_name not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, not {device_name!r}")
     if memory_timing and device_name != "rtl":

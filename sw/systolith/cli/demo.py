@@ -12,8 +12,8 @@ from systolith_hw.config import CoreConfig
 from ..demo import Classifier, Digits, load_digits, quantise_classifier, train
 from ..device import ModelDevice, open_device
 from ..image import Image
-from ..layers import compile_layers
-from .gemm import check_format, compare_memories, cycles_text, memory_for, speed, trace_text
+from ..layers import check_format, compile_layers
+from .gemm import compare_memories, cycles_text, memory_for, speed, trace_text
 from .generate import core_files, emit_core
 from .options import config_options, configuration, json_option, memory_options, weights_option
 from .output import Steps, print_facts, print_json, print_table, write_files
@@ -57,7 +57,7 @@ def demo(ctx: click.Context, preset: str | None, path: str | None, assignments: 
     """
     started = time.monotonic()
     config = configuration(preset, path, assignments)
-    check_format(config, weight_format)
+    check_format("weights", weight_format, config)
     steps = Steps(quiet=as_json)
     target = Path(folder)
 

@@ -13,6 +13,7 @@ from systolith_hw.formats import RANGES
 from ..device import Device, ModelDevice, open_device
 from ..gemm import plan_gemm
 from ..image import Image
+from ..layers import check_format
 from ..quantise import quantise_multiplier
 from ..shapes import Shape
 from .options import (
@@ -26,8 +27,8 @@ from .options import (
 from .output import Steps, check_folder, print_facts, print_json, write_file
 from .reference import expected_product, requantised
 
-__all__ = ["PAGE_BYTES", "Operands", "check_format", "check_window", "compare_memories",
-           "compile_product", "cycles_text", "gemm", "memory_for", "random_weights", "speed",
+__all__ = ["PAGE_BYTES", "Operands", "check_window", "compare_memories", "compile_product",
+           "cycles_text", "gemm", "memory_for", "random_weights", "speed",
            "trace_text"]
 
 PAGE_BYTES = 4096
@@ -128,13 +129,6 @@ def random_weights(rng: np.random.Generator, shape: tuple[int, int],
     """Any weights of the format."""
     low, high = RANGES[weight_format]
     return rng.integers(low, high + 1, shape, dtype=np.int8)
-
-
-def check_format(config: CoreConfig, weight_format: str) -> None:
-    """Raise ``ValueError`` where the core does not have the format."""
-    if weight_format not in config.array.weights:
-        raise ValueError(f"weights must be one of array.weights={','.join(config.array.weights)}, "
-                         f"not {weight_format!r}")
 
 
 def _operands(files: dict[str, str | None], sizes: dict[str, int | None], *, seed: int,
@@ -243,7 +237,7 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
     anything differs.
     """
     config = configuration(preset, path, assignments)
-    check_format(config, weight_format)
+    check_format("weights", weight_format, config)
     if device_name not in ("rtl", "model"):
         raise ValueError(f"device must be one of rtl, model, not {device_name!r}")
     simulation = {**memory_timing, **({} if trace is None else {"trace": trace})}
