@@ -173,7 +173,7 @@ SAMPLES = {
     "delays": (0, 1, 2), "streams": (16, 16), "prefetch": 4, "granularity": 8, "lane_bits": 8,
     "delay": 2, "opcode": 1, "item": 8, "shape": 8, "memory": 0, "max_burst": 16,
     "data_bytes": 8, "weight_bits": 8, "ways": 2, "kept": 8,
-    "adds": True, "signs": True, "cell": "int4", "factor_bits": 8, "entries": 256,
+    "adds": True, "left_bits": 19, "cell": "int4", "factor_bits": 8, "entries": 256,
     "multiply": True, "operations": True, "selects": True, "largest": True,
 }
 SPECIAL = {("AxiReader", "config"): CoreConfig.preset("demo").bus,

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from .cells import place
 from .checks import check_bool, check_int
 from .element import ProcessingElement, sum_bits
+from .element_ecp5 import CarryElement
 from .latency import column_groups, systolic
 from .seam import array_ports, check_turns
 from .skew import Skew
@@ -29,6 +30,8 @@ class Column(wiring.Component):
         Bits of a weight; 2 are a ternary one.
     gated : bool
         As of ``Multiplier``.
+    carry : bool
+        Whether elements are ``CarryElement``.
 
     Members
     -------
@@ -45,13 +48,16 @@ class Column(wiring.Component):
 
     Where gated also ``valids : In(rows)`` and ``lives : In(rows)``, as of ``Multiplier``.
     """
-    def __init__(self, *, rows: int, weight_bits: int = 8, gated: bool = False):
+    def __init__(self, *, rows: int, weight_bits: int = 8, gated: bool = False,
+                 carry: bool = False):
         check_int("rows", rows, 1, 64)
         check_bool("gated", gated)
+        check_bool("carry", carry)
         self.rows = rows
         self.weight_bits = weight_bits
         self.gated = gated
-        self.latency = systolic(rows, 1)
+        self.carry = carry
+        self.latency = systolic(rows, 1, carry=carry)
         super().__init__({
             "activations": In(ArrayLayout(signed(8), rows)),
             "swaps": In(rows),
@@ -68,7 +74,8 @@ class Column(wiring.Component):
         for r in range(self.rows):
             widths = sum_bits(r, self.weight_bits), sum_bits(r + 1, self.weight_bits)
             row = alike.setdefault(widths, r)
-            element = ProcessingElement(row=row, weight_bits=self.weight_bits, gated=self.gated)
+            element = CarryElement(row=row) if self.carry else ProcessingElement(
+                row=row, weight_bits=self.weight_bits, gated=self.gated)
             place(m, platform, f"element_{r}", element)
             m.d.comb += [
                 element.activation.eq(self.activations[r]),
@@ -119,6 +126,8 @@ class Array(wiring.Component):
         Columns in a group. 1 to 128.
     gated : bool
         Whether activations that are zero or not valid leave the multipliers' operands as they are.
+    carry : bool
+        Whether elements are ``CarryElement``, which ternary weights need and gates exclude.
 
     Members
     -------
@@ -139,17 +148,23 @@ class Array(wiring.Component):
         ``row_valid`` of ``latency`` cycles before.
     """
     def __init__(self, *, rows: int, cols: int, weight_bits: int = 8, fanout: int = 4,
-                 gated: bool = False):
+                 gated: bool = False, carry: bool = False):
         check_int("rows", rows, 1, 64)
         check_int("cols", cols, 1, 128)
         check_int("fanout", fanout, 1, 128)
         check_bool("gated", gated)
+        check_bool("carry", carry)
+        if carry and weight_bits != 2:
+            raise ValueError(f"weight_bits must be 2 where carry is true, not {weight_bits}")
+        if carry and gated:
+            raise ValueError("gated must be False where carry is true, not True")
         self.rows = rows
         self.cols = cols
         self.weight_bits = weight_bits
         self.fanout = fanout
         self.gated = gated
-        self.latency = systolic(rows, self.groups)
+        self.carry = carry
+        self.latency = systolic(rows, self.groups, carry=carry)
         super().__init__(array_ports(rows=rows, cols=cols, weight_bits=weight_bits,
                                      sum_bits=self.sum_bits))
 
@@ -197,7 +212,8 @@ class Array(wiring.Component):
             m.d.comb += lives.eq(Cat(act.any() for act in acts) & valids[:self.rows])
         for g in range(self.groups):
             for c in range(g * self.fanout, min((g + 1) * self.fanout, self.cols)):
-                column = Column(rows=self.rows, weight_bits=self.weight_bits, gated=self.gated)
+                column = Column(rows=self.rows, weight_bits=self.weight_bits, gated=self.gated,
+                                carry=self.carry)
                 place(m, platform, f"column_{c}", column)
                 m.d.comb += [
                     column.activations.eq(acts),

@@ -7,12 +7,12 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from .adders import add_tree, adders_of
 from .cells import has_vendor_cells, place
 from .checks import check_bool, check_int
 from .element import sum_bits
 from .latency import ice40
 from .seam import array_ports, check_turns
+from .tree import add_tree
 
 __all__ = ["Ice40Array", "Mac16"]
 
@@ -178,9 +178,8 @@ class Ice40Array(wiring.Component):
                 pair = self._pair(m, platform, r, [shadows[c] for c in columns], first, swap)
                 for c, total in zip(columns, pair, strict=True):
                     terms[c].append((total, 0))
-        add = adders_of(m, platform, "generic")
         for c in range(self.cols):
-            total, _ = add_tree(m, f"sum_{c}", terms[c], bits=self.sum_bits, add=add)
+            total, _ = add_tree(m, f"sum_{c}", terms[c], bits=self.sum_bits)
             m.d.comb += self.sums[c].eq(total)
 
         check_turns(m, platform, rows=self.rows, weights_valid=self.weights_valid, swap=swap)

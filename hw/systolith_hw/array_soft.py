@@ -10,16 +10,14 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from .adders import LANES, CarryAdders, add_tree, adders_of
 from .cells import place
 from .checks import check_bool, check_choice, check_int
 from .latency import column_groups, soft, soft_column
 from .seam import array_ports, check_turns
 from .skew import Skew
+from .tree import add_tree
 
 __all__ = ["CELLS", "Cell", "Digit", "SoftArray", "SoftColumn", "cell_named"]
-
-FAMILIES = ("generic", "ecp5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +141,6 @@ class SoftColumn(wiring.Component):
         ``ternary`` or ``int4``.
     digits : bool
         Whether int4 weights have a fifth bit.
-    family : str
-        Whose carry cells to use: ``generic`` (inferred) or ``ecp5``.
 
     Members
     -------
@@ -163,13 +159,11 @@ class SoftColumn(wiring.Component):
     sum : ``Out(signed(sum_bits))``
         The dot product.
     """
-    def __init__(self, *, rows: int, cell: str, digits: bool = False, family: str = "generic"):
+    def __init__(self, *, rows: int, cell: str, digits: bool = False):
         check_int("rows", rows, 1, 64)
-        check_choice("family", family, FAMILIES)
         self.rows = rows
         self.cell = cell
         self.digits = digits
-        self.family = family
         kind = cell_named(cell, digits)
         self.lateness, self.latency = soft_column(rows, len(kind.digits))
         super().__init__({
@@ -192,7 +186,7 @@ class SoftColumn(wiring.Component):
         with m.If(self.swap):
             m.d.sync += active.eq(shadow)
 
-        add, places = adders_of(m, platform, self.family), []
+        places = []
         for number, digit in enumerate(kind.digits):
             terms = []
             for r in range(self.rows):
@@ -200,42 +194,12 @@ class SoftColumn(wiring.Component):
                 triple = self.triples[r] if kind.triples else Const(0, signed(10))
                 m.d.sync += term.eq(digit.term(active[r], self.activations[r], triple))
                 terms.append(term)
-            if self.family == "ecp5" and self.cell == "ternary" and self.rows > 1:
-                terms = self._pairs(m, platform, terms, active)
             places.append(add_tree(m, f"place_{number}", [(term, digit.shift) for term in terms],
-                                   bits=bits, add=add))
+                                   bits=bits))
 
-        total, _ = add_tree(m, "joined", [*places, (self._lack(m, kind), 0)], bits=bits, add=add)
+        total, _ = add_tree(m, "joined", [*places, (self._lack(m, kind), 0)], bits=bits)
         m.d.comb += self.sum.eq(total)
         return m
-
-    def _pairs(self, m, platform, terms, active):
-        """Sums of neighbours, the second of which is selected in the adder: its term vanishes."""
-        pairs = [Signal(signed(9), name=f"pair_{i}", reset_less=True)
-                 for i in range((self.rows + 1) // 2)]
-        whole = self.rows // 2
-        if whole < len(pairs):
-            m.d.sync += pairs[-1].eq(terms[-1])
-        for first in range(0, whole, LANES):
-            lanes = min(LANES, whole - first)
-            adders = CarryAdders(bits=9, lanes=lanes, signs=True)
-            place(m, platform, f"pairs_{first}", adders)
-            for i in range(lanes):
-                row = 2 * (first + i) + 1
-                activation = Signal(signed(8), name=f"activation_{row}", reset_less=True)
-                weight     = Signal(2, name=f"weight_{row}", reset_less=True)
-                m.d.comb += [
-                    adders.left[i].eq(terms[row - 1]),
-                    adders.right[i].eq(activation),
-                    adders.negative[i].eq(weight[1]),
-                    adders.nonzero[i].eq(weight[0]),
-                ]
-                m.d.sync += [
-                    activation.eq(self.activations[row]),
-                    weight.eq(active[row]),
-                    pairs[first + i].eq(adders.sums[i]),
-                ]
-        return pairs
 
     def _lack(self, m, kind):
         """What the terms of the active weights lack, when the first of them leave their trees."""
@@ -280,8 +244,6 @@ class SoftArray(wiring.Component):
         Whether int4 weights have a fifth bit (-16 to 15).
     fanout : int
         Columns in a group. 1 to 128.
-    family : str
-        Whose carry cells to use: ``generic`` (inferred) or ``ecp5``.
 
     Members
     -------
@@ -302,18 +264,16 @@ class SoftArray(wiring.Component):
         ``row_valid`` of ``latency`` cycles before.
     """
     def __init__(self, *, rows: int, cols: int, cell: str = "ternary", digits: bool = False,
-                 fanout: int = 4, family: str = "generic"):
+                 fanout: int = 4):
         check_int("rows", rows, 1, 64)
         check_int("cols", cols, 1, 128)
         check_int("fanout", fanout, 1, 128)
-        check_choice("family", family, FAMILIES)
         kind = cell_named(cell, digits)
         self.rows = rows
         self.cols = cols
         self.cell = cell
         self.digits = digits
         self.fanout = fanout
-        self.family = family
         self.sum_bits = kind.sum_bits(rows)
         self.latency = soft(rows, self.groups, len(kind.digits))
         super().__init__(array_ports(rows=rows, cols=cols, weight_bits=kind.bits,
@@ -355,8 +315,7 @@ class SoftArray(wiring.Component):
                     ArrayLayout(signed(10), self.rows), name=f"triples_{g}", reset_less=True)
                 m.d.sync += [triples[r].eq(before[r]) for r in range(self.rows)]
             for c in range(g * self.fanout, min((g + 1) * self.fanout, self.cols)):
-                column = SoftColumn(rows=self.rows, cell=self.cell, digits=self.digits,
-                                    family=self.family)
+                column = SoftColumn(rows=self.rows, cell=self.cell, digits=self.digits)
                 place(m, platform, f"column_{c}", column)
                 m.d.comb += [
                     column.activations.eq(group_acts),

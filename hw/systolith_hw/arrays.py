@@ -28,9 +28,8 @@ def array_of(array: ArrayConfig) -> Any:
 
 def _of_cells(array: ArrayConfig, *, cols: int, bits: int, fanout: int) -> Any:
     """An array of cells for weights of so many bits."""
-    if array.strategy == "generic":
-        return Array(rows=array.rows, cols=cols, weight_bits=bits, fanout=fanout,
-                     gated=array.gated)
-    return SoftArray(rows=array.rows, cols=cols, cell="ternary" if bits == 2 else "int4",
-                     digits=bits == 5, fanout=fanout,
-                     family="ecp5" if array.strategy == "soft_ecp5" else "generic")
+    if array.strategy == "soft":
+        return SoftArray(rows=array.rows, cols=cols, cell="ternary" if bits == 2 else "int4",
+                         digits=bits == 5, fanout=fanout)
+    return Array(rows=array.rows, cols=cols, weight_bits=bits, fanout=fanout, gated=array.gated,
+                 carry=array.strategy == "soft_ecp5")

@@ -34,7 +34,7 @@ STRATEGIES = MappingProxyType({
     "ecp5": Strategy(cells=("int8",), pairs=("int8",), chips=("ecp5",)),
     "ice40": Strategy(cells=("int8",), chips=("ice40",)),
     "soft": Strategy(cells=("int4", "ternary"), pairs=("int8",)),
-    "soft_ecp5": Strategy(cells=("int4", "ternary"), pairs=("int8",), chips=("ecp5",)),
+    "soft_ecp5": Strategy(cells=("ternary",), chips=("ecp5",)),
 })
 
 

@@ -3,11 +3,12 @@
 from .parts import ArrayConfig
 
 __all__ = [
-    "ECP5_MULTIPLIER", "MULTIPLIER", "array_latency", "column_groups", "ecp5", "ecp5_column",
-    "ice40", "soft", "soft_column", "systolic", "tree_levels",
+    "CARRY_ELEMENT", "ECP5_MULTIPLIER", "MULTIPLIER", "array_latency", "column_groups", "ecp5",
+    "ecp5_column", "ice40", "soft", "soft_column", "systolic", "tree_levels",
 ]
 
 MULTIPLIER = 2          # of an inferred one, from an activation to its product
+CARRY_ELEMENT = 2       # of one in carry cells, from an activation to its sum
 ECP5_MULTIPLIER = 3     # of a MULT18X18D with all its registers
 ICE40_PAIR = 3          # of two SB_MAC16, the second of which adds
 
@@ -25,9 +26,9 @@ def column_groups(cols: int, fanout: int) -> int:
     return -(-cols // fanout)
 
 
-def systolic(rows: int, groups: int) -> int:
+def systolic(rows: int, groups: int, *, carry: bool = False) -> int:
     """From a row to its sums: down the rows, along the groups, a product and its addition."""
-    return (rows - 1) + (groups - 1) + MULTIPLIER + 1
+    return (rows - 1) + (groups - 1) + (CARRY_ELEMENT if carry else MULTIPLIER + 1)
 
 
 def ecp5_column(rows: int, *, pairs: bool) -> int:
@@ -63,7 +64,7 @@ def array_latency(array: ArrayConfig) -> int:
         return ecp5(array.rows, groups, pairs=array.pairs)
     if array.strategy == "ice40":
         return ice40(array.rows)
-    latency = systolic(array.rows, groups)
-    if array.strategy in ("soft", "soft_ecp5"):
+    latency = systolic(array.rows, groups, carry=array.strategy == "soft_ecp5")
+    if array.strategy == "soft":
         latency = soft(array.rows, groups, PLACES[5 if array.pairs else array.weight_bits])
     return latency + array.pairs

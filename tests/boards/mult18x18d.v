@@ -2,7 +2,8 @@
 // After Lattice FPGA-TN-02205, "ECP5 and ECP5-5G sysDSP Usage Guide". Each of the registers input A,
 // input B, pipeline and output is there when its clock is not "NONE"; it is loaded at the rising
 // edge when the enable that REG_*_CE names is 1, and cleared at it (RESETMODE "SYNC") when the reset
-// that REG_*_RST names is 1, enabled or not. SIGNEDA and SIGNEDB do not change while it works.
+// that REG_*_RST names is 1, enabled or not. The vendor's simulation library says the same of
+// registers, enables, resets and signs. SIGNEDA and SIGNEDB do not change while it works.
 // Not modelled: clocks but CLK0, shifted operands (SOURCEA, SOURCEB), input C, RESETMODE "ASYNC".
 module MULT18X18D (
   input A0, A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11, A12, A13, A14, A15, A16, A17,

@@ -13,7 +13,7 @@ ALL = ("int8", "int4", "ternary")
 ARRAYS = {
     "int8": ({"weights": ALL}, ("ice40", "ecp5", "generic")),
     "pairs": ({"weights": ALL, "pairs": True}, ("ecp5", "soft", "generic")),
-    "int4": ({"weights": ALL, "cell": "int4"}, ("soft", "soft_ecp5", "generic")),
+    "int4": ({"weights": ALL, "cell": "int4"}, ("soft", "generic")),
     "ternary": ({"weights": ALL, "cell": "ternary"}, ("soft_ecp5", "soft", "generic")),
 }
 DEFAULT = {("int8", "ice40"), ("pairs", "ecp5"), ("ternary", "soft_ecp5")}

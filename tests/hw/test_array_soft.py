@@ -11,7 +11,6 @@ from .test_array import Sequencer, expected, mixed_lengths
 
 CELLS = {"ternary": ("ternary", False, -1, 1), "int4": ("int4", False, -8, 7),
          "digits": ("int4", True, -16, 15)}
-FAMILIES = ["generic", "ecp5"]
 SHAPES = [(1, 1, 4), (2, 3, 4), (3, 5, 2), (5, 3, 1), (4, 4, 4)]
 
 
@@ -28,11 +27,10 @@ def tiles_of(rng, dut, lengths, least, most):
 @pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("rows, cols, fanout", SHAPES)
 @pytest.mark.parametrize("gap", [0.0, 0.3])
-@pytest.mark.parametrize("family", FAMILIES)
 def test_multiplies_tiles_of_any_length_without_a_lost_cycle_or_with_gaps(kind, rows, cols, fanout,
-                                                                         gap, family):
+                                                                         gap):
     rng = np.random.default_rng([rows, cols, fanout])
-    dut, least, most = array(kind, rows, cols, fanout=fanout, family=family)
+    dut, least, most = array(kind, rows, cols, fanout=fanout)
     lengths = [1, 1, 1, rows, rows, *mixed_lengths(rng, dut, 8)]
     tiles = tiles_of(rng, dut, lengths, least, most)
     run = Sequencer(dut, tiles, rng, gap=gap).run()
@@ -52,9 +50,8 @@ def test_multiplies_16_by_4_ternary():
 
 
 @pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_activation_meets_every_weight(kind, family):
-    dut, least, most = array(kind, 2, 4, fanout=4, family=family)
+def test_every_activation_meets_every_weight(kind):
+    dut, least, most = array(kind, 2, 4, fanout=4)
     weights = np.arange(least, most + 1)
     weights = np.concatenate([weights, np.zeros(-len(weights) % 4, int)]).reshape(-1, 4)
     x = np.arange(-128, 128)
