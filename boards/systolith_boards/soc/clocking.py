@@ -1,0 +1,169 @@
+"""A chip's clock and reset: from the pin through a PLL, and a reset until the clock has settled."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import Const, Instance, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import In, Out
+from systolith_hw.cells import has_vendor_cells
+
+__all__ = ["Clocking", "Pll", "ecp5_pll", "ice40_pll"]
+
+# iCE40's block RAM reads zeros for some microseconds after configuration.
+RESET_BITS = 10  # cycles of the reset, as a power of two: 10 us at 100 MHz
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pll:
+    """Settings of a PLL.
+
+    Parameters
+    ----------
+    frequency : float
+        What comes out, in Hz.
+    parameters : dict
+        Of the cell.
+    """
+    frequency: float
+    parameters: dict[str, Any]
+
+
+def ecp5_pll(source: float, target: float) -> Pll:
+    """The EHXPLLL whose output is nearest to ``target`` Hz and not above it.
+
+    The output feeds back; the oscillator runs at 400 to 800 MHz, and compares at 3.125 MHz or more
+    (Lattice FPGA-DS-02012, "sysCLOCK PLL Timing").
+
+    Raises
+    ------
+    ValueError
+        None comes within 2 %.
+    """
+    found = None
+    for divider in range(1, 129):
+        if source / divider < 3.125e6:
+            break
+        for feedback in range(1, 81):
+            frequency = source / divider * feedback
+            for output in range(1, 129):
+                if frequency <= target and 400e6 <= frequency * output <= 800e6:
+                    # The nearest, then the fastest comparison, then the slowest oscillator.
+                    key = (target - frequency, divider, output)
+                    if found is None or key < found[0]:
+                        found = key, frequency, feedback
+    return _pll(source, target, found, lambda divider, output, feedback: {
+        "CLKI_DIV": divider, "CLKFB_DIV": feedback, "CLKOP_DIV": output,
+        "CLKOP_CPHASE": output - 1, "CLKOP_FPHASE": 0, "CLKOP_ENABLE": "ENABLED",
+        "FEEDBK_PATH": "CLKOP", "PLLRST_ENA": "DISABLED", "INTFB_WAKE": "DISABLED",
+        "STDBY_ENABLE": "DISABLED", "DPHASE_SOURCE": "DISABLED", "OUTDIVIDER_MUXA": "DIVA"})
+
+
+def ice40_pll(source: float, target: float) -> Pll:
+    """The SB_PLL40 whose output is nearest to ``target`` Hz and not above it.
+
+    The oscillator runs at 533 to 1066 MHz and compares at 10 to 133 MHz (Lattice FPGA-TN-02052,
+    "iCE40 sysCLOCK PLL Design and Usage Guide").
+
+    Raises
+    ------
+    ValueError
+        None comes within 2 %.
+    """
+    found = None
+    for divider in range(1, 17):
+        compare = source / divider
+        if not 10e6 <= compare <= 133e6:
+            continue
+        for power in range(1, 7):
+            for feedback in range(1, 129):
+                frequency = compare * feedback / (1 << power)
+                if frequency <= target and 533e6 <= compare * feedback <= 1066e6:
+                    key = (target - frequency, divider, power)
+                    if found is None or key < found[0]:
+                        found = key, frequency, feedback
+
+    def parameters(divider, power, feedback):
+        limits = (17e6, 26e6, 44e6, 66e6, 101e6)
+        return {
+            "FEEDBACK_PATH": "SIMPLE", "DIVR": Const(divider - 1, 4),
+            "DIVF": Const(feedback - 1, 7), "DIVQ": Const(power, 3),
+            "FILTER_RANGE": Const(1 + sum(source / divider >= limit for limit in limits), 3)}
+
+    return _pll(source, target, found, parameters)
+
+
+def _pll(source, target, found, parameters):
+    if found is None or found[1] < 0.98 * target:
+        raise ValueError(f"frequency must be one that a PLL makes of {source / 1e6:g} MHz within "
+                         f"2 %, not {target / 1e6:g} MHz")
+    (_, divider, output), frequency, feedback = found
+    return Pll(frequency=frequency, parameters=parameters(divider, output, feedback))
+
+
+class Clocking(wiring.Component):
+    """What domain ``sync`` of a chip is made of: the clock of the pin, through a PLL where there is
+    one, and a reset until 1024 cycles after the PLL has settled. The chip defines the domain.
+
+    Registers of an FPGA are 0 after configuration; the reset counts up from there. Without vendor
+    cells the pin is the clock.
+
+    Parameters
+    ----------
+    family : str
+        ``ecp5`` or ``ice40``.
+    pll : Pll or None
+        None: the pin is the clock.
+    pad : bool
+        Whether the pin is the PLL's own on an iCE40.
+
+    Members
+    -------
+    pin : ``In(1)``
+        The clock that comes in.
+    clk, rst : ``Out(1)``
+        Of the domain.
+    """
+    def __init__(self, *, family: str, pll: Pll | None = None, pad: bool = False):
+        if family not in ("ecp5", "ice40"):
+            raise ValueError(f"family must be one of ecp5, ice40, not {family!r}")
+        self.family = family
+        self.pll = pll
+        self.pad = pad
+        super().__init__({"pin": In(1), "clk": Out(1), "rst": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        locked = Const(1)
+        if self.pll is None or not has_vendor_cells(platform):
+            m.d.comb += self.clk.eq(self.pin)
+        else:
+            settled = Signal()
+            locked = Signal()
+            m.submodules.pll = self._cell(self.pll, settled)
+            m.submodules.locked = FFSynchronizer(settled, locked, reset_less=True)
+        count = Signal(RESET_BITS + 1, reset_less=True)
+        with m.If(~locked):
+            m.d.sync += count.eq(0)
+        with m.Elif(~count[-1]):
+            m.d.sync += count.eq(count + 1)
+        reset = Signal(reset_less=True)
+        m.d.sync += reset.eq(~count[-1])
+        m.d.comb += self.rst.eq(reset)
+        return m
+
+    def _cell(self, pll, locked):
+        parameters = {f"p_{name}": value for name, value in pll.parameters.items()}
+        if self.family == "ecp5":
+            return Instance(
+                "EHXPLLL", a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1",
+                a_MFG_GMCREF_SEL="2", **parameters, i_RST=Const(0), i_STDBY=Const(0),
+                i_CLKI=self.pin, i_CLKFB=self.clk, o_CLKOP=self.clk, o_LOCK=locked,
+                i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(1),
+                i_PHASESTEP=Const(1), i_PHASELOADREG=Const(1), i_PLLWAKESYNC=Const(0),
+                i_ENCLKOP=Const(0))
+        return Instance(
+            "SB_PLL40_PAD" if self.pad else "SB_PLL40_CORE", **parameters,
+            **{"i_PACKAGEPIN" if self.pad else "i_REFERENCECLK": self.pin},
+            i_RESETB=Const(1), i_BYPASS=Const(0), o_PLLOUTGLOBAL=self.clk, o_LOCK=locked)
