@@ -37,8 +37,8 @@ __all__ = ["CHIPS", "Chip", "Wrapped", "area", "clock", "measure", "synthesise"]
 class Chip:
     """How Yosys synthesises for a chip, how nextpnr places there, and what its cells are called.
 
-    Only for inferred multipliers may Yosys infer DSPs: on iCE40 the pass that does takes
-    instantiated ones for its own. ``sites`` are the places of multipliers from left to right, row
+    Only for inferred multipliers may Yosys infer DSPs, and never on iCE40: the pass that does takes
+    instantiated ones for its own, and of a systolic array it loses some. ``sites`` are the places of multipliers from left to right, row
     by row, where nextpnr should not choose among them.
     """
     family: str
@@ -52,7 +52,7 @@ class Chip:
 
 
 def _ice40(*options: str) -> Chip:
-    return Chip(family="ice40", synth="synth_ice40", inferring="synth_ice40 -dsp",
+    return Chip(family="ice40", synth="synth_ice40", inferring="synth_ice40",
                 nextpnr=("nextpnr-ice40", *options),
                 logic=("LC", "ICESTORM_LC"), dsp="ICESTORM_DSP", ff="SB_DFF")
 

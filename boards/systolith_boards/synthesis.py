@@ -44,7 +44,7 @@ _LUT_XILINX = tuple(f"LUT{i}" for i in range(1, 7))
 
 FAMILIES = {
     "ice40": Family(
-        synth="synth_ice40 -dsp",
+        synth="synth_ice40",    # -dsp would lose multipliers of a systolic array
         groups={"LUT": ("SB_LUT4",), "carry": ("SB_CARRY",),
                 "FF": ("SB_DFF", "SB_DFFE", "SB_DFFESR", "SB_DFFESS", "SB_DFFSR", "SB_DFFSS"),
                 "DSP": ("SB_MAC16",), "RAM": ("SB_RAM40_4K",)}),
@@ -121,8 +121,6 @@ def cells(verilog: str, *, top: str, family: str, flatten: bool = True,
         where = directory or Path(scratch)
         (where / f"{top}.v").write_text(verilog)
         synth = FAMILIES[family].synth
-        if "SB_MAC16" in verilog:   # which the inference of more of them would change
-            synth = synth.replace(" -dsp", "")
         if not flatten:
             synth = synth.replace(" -flatten", "") + ("" if family == "xilinx" else " -noflatten")
         script = (f"read_verilog {top}.v; {synth} -top {top}; write_json {top}.json; "
