@@ -59,6 +59,8 @@ class Control(wiring.Component):
         What each counter counts this cycle.
     irq : ``Out(1)``
         Level, until cleared.
+    busy, failed : ``Out(1)``
+        Bits ``busy`` and ``error`` of the register ``status``.
     """
     def __init__(self, *, config: CoreConfig):
         self.config = config
@@ -81,11 +83,14 @@ class Control(wiring.Component):
             "error": In(error_layout),
             "events": In(len(COUNTERS)),
             "irq": Out(1),
+            "busy": Out(1),
+            "failed": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         busy, done, failed = Signal(), Signal(), Signal()
+        m.d.comb += [self.busy.eq(busy), self.failed.eq(failed)]
         resetting, starting = Signal(), Signal()
         interrupt = Signal(3)  # done, error, command
         interrupt_enable = Signal(3)

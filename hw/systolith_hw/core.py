@@ -39,6 +39,8 @@ class Core(wiring.Component):
         Control and status, see ``registers``.
     irq : ``Out(1)``
         Interrupt, level.
+    busy, failed : ``Out(1)``
+        For lamps: a program runs, the core has stopped at an error.
 
     Parameters
     ----------
@@ -53,6 +55,8 @@ class Core(wiring.Component):
             **{f"m_axi_{name}": member for name, member in master_ports(config.bus).items()},
             **{f"s_axil_{name}": member for name, member in slave_ports().items()},
             "irq": Out(1),
+            "busy": Out(1),
+            "failed": Out(1),
         })
 
     def elaborate(self, platform):
@@ -157,6 +161,8 @@ class Core(wiring.Component):
             *(part.halt.eq(control.halt)
               for part in (reader, writer, dispatcher, load, execute, vector, store)),
             self.irq.eq(control.irq),
+            self.busy.eq(control.busy),
+            self.failed.eq(control.failed),
         ]
 
         # The state of the whole.

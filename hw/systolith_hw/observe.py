@@ -31,7 +31,7 @@ class ObservedCore(wiring.Component):
     -------
     m_axi_* : AXI4 master
     s_axil_* : AXI4-Lite slave
-    irq : ``Out(1)``
+    irq, busy, failed : ``Out(1)``
         As in ``Core``.
     observed : ``Out(32 * words)``
         Words of 32 bits. One for each of ``TRACKS``: the number of its state among ``STATES`` in
