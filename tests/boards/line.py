@@ -4,6 +4,8 @@ import random
 
 from systolith.frames import Decoder
 
+from ..hw.simulate import PERIOD
+
 
 class Line:
     """The host's end of a board's pins.
@@ -21,17 +23,13 @@ class Line:
     """
     def __init__(self, ctx, dut, *, rng=None, drift=0.0, gap=0):
         self.ctx, self.dut, self.rng = ctx, dut, rng or random.Random(0)
-        self.bit = dut.divisor * (1 + drift)
+        self.bit = dut.divisor * (1 + drift) * PERIOD
         self.gap = gap
-        self.now = 0.0
 
     async def level(self, value, bits=1.0):
-        """Hold the line for so many bits; fractions of cycles add up."""
+        """Hold the line for so many bits."""
         self.ctx.set(self.dut.rx, value)
-        self.now += self.bit * bits
-        cycles = int(self.now)
-        self.now -= cycles
-        await self.ctx.tick().repeat(max(cycles, 1))
+        await self.ctx.delay(self.bit * bits)
 
     async def byte(self, value, stop=1):
         await self.level(0)
@@ -56,25 +54,25 @@ class Listener:
         self.decoder = Decoder()
 
     async def listen(self, ctx):
-        bit = self.dut.divisor
+        bit = self.dut.divisor * PERIOD
         while True:
-            await ctx.tick().until(self.dut.tx == 0)
-            await ctx.tick().repeat(bit // 2 - 1)
+            await ctx.negedge(self.dut.tx)
+            await ctx.delay(bit / 2)
             value = 0
             for i in range(8):
-                await ctx.tick().repeat(bit)
+                await ctx.delay(bit)
                 value |= ctx.get(self.dut.tx) << i
-            await ctx.tick().repeat(bit)
+            await ctx.delay(bit)
             assert ctx.get(self.dut.tx) == 1, "a byte must end with a stop bit"
             self.raw.append(value)
             self.frames += self.decoder.feed(bytes([value]))
 
     async def answers(self, ctx, count, cycles=20_000):
         """The next ``count`` answers."""
-        for _ in range(cycles):
+        for _ in range(cycles // 50):
             if len(self.frames) >= count:
                 break
-            await ctx.tick()
+            await ctx.delay(50 * PERIOD)
         found, self.frames = self.frames[:count], self.frames[count:]
         assert len(found) == count, f"{count} answers must come, not {found!r}"
         return found

@@ -9,62 +9,78 @@ from systolith_boards.link.executor import master_ports
 MEMORY_WORDS = 64
 
 
-async def memory(ctx, dut, words, rng, pause=0.0, latency=1):
-    """Memory behind ``request`` and ``answer``; a background bench."""
-    waiting = []  # answers and the cycles until they may leave
+async def memory(ctx, dut, words, rng, pause=0, latency=1):
+    """Memory behind ``request`` and ``answer``, up to so many cycles late; a background bench."""
     while True:
-        ready = rng.random() >= pause
-        ctx.set(dut.request.ready, ready)
-        if waiting and waiting[0][1] <= 0:
-            ctx.set(dut.answer.valid, 1)
-            ctx.set(dut.answer.payload.data, waiting[0][0])
+        if not ctx.get(dut.request.valid):
+            await ctx.posedge(dut.request.valid)
+            await ctx.delay(0)
+            continue
+        for _ in range(rng.randint(0, pause)):
+            await ctx.tick()
+        ctx.set(dut.request.ready, 1)
+        *_, valid, payload = await ctx.tick().sample(dut.request.valid, dut.request.payload)
+        ctx.set(dut.request.ready, 0)
+        assert valid, "a request must stay until it is taken"
+        if payload.write:
+            words[payload.address] = payload.data
+            continue
+        for _ in range(rng.randrange(latency)):
+            await ctx.tick()
+        ctx.set(dut.answer.payload.data, words[payload.address])
+        ctx.set(dut.answer.valid, 1)
+        await ctx.tick().until(dut.answer.ready)
+        ctx.set(dut.answer.valid, 0)
+
+
+async def take(ctx, dut, rng, channel, *names):
+    """Values of a channel of AXI4-Lite, taken after some cycles."""
+    for _ in range(rng.randrange(4)):
+        await ctx.tick()
+    ready = getattr(dut, f"{channel}ready")
+    ctx.set(ready, 1)
+    _, _, valid, *values = await ctx.tick().sample(
+        getattr(dut, f"{channel}valid"), *(getattr(dut, name) for name in names))
+    ctx.set(ready, 0)
+    assert valid, f"{channel}valid must stay until it is taken"
+    return values
+
+
+async def give(ctx, dut, rng, channel, late, error):
+    """A response of AXI4-Lite, up to ``late`` cycles late."""
+    for _ in range(rng.randrange(late)):
+        await ctx.tick()
+    ctx.set(getattr(dut, f"{channel}resp"), 2 if error else 0)
+    ctx.set(getattr(dut, f"{channel}valid"), 1)
+    await ctx.tick().until(getattr(dut, f"{channel}ready"))
+    ctx.set(getattr(dut, f"{channel}valid"), 0)
+
+
+async def written(ctx, dut, values, log, rng, late=1, bad=()):
+    """Registers' write channels; ``log`` gets each write, those at ``bad`` answer with an error."""
+    while True:
+        if not ctx.get(dut.awvalid):
+            await ctx.posedge(dut.awvalid)
+        if rng.random() < 0.5:
+            offset, = await take(ctx, dut, rng, "aw", "awaddr")
+            value, strobes = await take(ctx, dut, rng, "w", "wdata", "wstrb")
         else:
-            ctx.set(dut.answer.valid, 0)
-        *_, valid, payload, taken = await ctx.tick().sample(
-            dut.request.valid, dut.request.payload, dut.answer.valid & dut.answer.ready)
-        waiting = [(value, left - 1) for value, left in waiting[bool(taken):]]
-        if valid and ready:
-            if payload.write:
-                words[payload.address] = payload.data
-            else:
-                waiting.append((words[payload.address], rng.randrange(latency)))
+            value, strobes = await take(ctx, dut, rng, "w", "wdata", "wstrb")
+            offset, = await take(ctx, dut, rng, "aw", "awaddr")
+        assert strobes == 15
+        values[offset] = value
+        log.append((offset, value))
+        await give(ctx, dut, rng, "b", late, offset in bad)
 
 
-async def registers(ctx, dut, values, log, rng, late=1, bad=()):
-    """AXI4-Lite registers; ``log`` gets each write. Offsets in ``bad`` answer with an error."""
-    held = {}
-    answer = None  # channel, cycles, response
+async def got(ctx, dut, values, rng, late=1, bad=()):
+    """Registers' read channels."""
     while True:
-        for channel in ("aw", "w"):
-            ctx.set(getattr(dut, f"{channel}ready"), channel not in held and rng.random() < 0.5)
-        ctx.set(dut.arready, answer is None and rng.random() < 0.5)
-        due = answer is not None and answer[1] <= 0
-        ctx.set(dut.bvalid, due and answer[0] == "b")
-        ctx.set(dut.rvalid, due and answer[0] == "r")
-        if due:
-            ctx.set(getattr(dut, f"{answer[0]}resp"), 2 if answer[2] in bad else 0)
-            if answer[0] == "r":
-                ctx.set(dut.rdata, values.get(answer[2], 0))
-        *_, aw, w, ar, done, awaddr, wdata, strobes, araddr = await ctx.tick().sample(
-            dut.awvalid & dut.awready, dut.wvalid & dut.wready, dut.arvalid & dut.arready,
-            (dut.bvalid & dut.bready) | (dut.rvalid & dut.rready),
-            dut.awaddr, dut.wdata, dut.wstrb, dut.araddr)
-        if done:
-            answer = None
-        elif answer is not None:
-            answer = (answer[0], answer[1] - 1, answer[2])
-        if aw:
-            held["aw"] = awaddr
-        if w:
-            assert strobes == 15
-            held["w"] = wdata
-        if len(held) == 2:
-            values[held["aw"]] = held["w"]
-            log.append((held["aw"], held["w"]))
-            answer = ("b", rng.randrange(late), held["aw"])
-            held = {}
-        if ar:
-            answer = ("r", rng.randrange(late), araddr)
+        if not ctx.get(dut.arvalid):
+            await ctx.posedge(dut.arvalid)
+        offset, = await take(ctx, dut, rng, "ar", "araddr")
+        ctx.set(dut.rdata, values.get(offset, 0))
+        await give(ctx, dut, rng, "r", late, offset in bad)
 
 
 class SmallBoard(wiring.Component):

@@ -168,7 +168,7 @@ class Executor(wiring.Component):
             with m.State("OP"):
                 op = self.word[:8]
                 m.d.sync += [
-                    order.eq(op[0]), memory.eq(op[1]), hello.eq(op[3]),
+                    order.eq(op[0]), memory.eq(op[1]), hello.eq(op == Op.HELLO),
                     unfit.eq(~((op == Op.HELLO) | (op[2:] == Op.GET >> 2))),
                     due.eq(op[0] & (self.word[8:16] == turn)),
                 ]
