@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from systolith_hw.config import CoreConfig
+
 
 __all__ = ["ANSWER", "END", "ESC", "ESC_END", "ESC_ESC", "HEADER_WORDS", "MAGIC", "MAX_WORDS",
            "RECORD_WORDS", "VERSION", "Decoder", "Frame", "Op", "Record"]
@@ -159,6 +159,3 @@ class Record(NamedTuple):
         magic, version, largest, memory_bytes, clock_hz, fingerprint = _RECORD.unpack(data)
         return cls(largest // 4, memory_bytes, clock_hz, fingerprint, version, magic)
 
-    def names(self, config: CoreConfig) -> bool:
-        """Whether the board's core is that of ``config``."""
-        return self.fingerprint == config.fingerprint

@@ -1,12 +1,12 @@
 """What stands behind a link in tests: memory and registers, as benches and as components."""
 
 from amaranth.hdl import Array, Module, Mux, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 from systolith_boards.link import Link
-from systolith_boards.link.executor import master_ports
+from systolith_hw.ram import Ram
 
-MEMORY_WORDS = 64
+MEMORY_WORDS = 4096
 
 
 async def memory(ctx, dut, words, rng, pause=0, latency=1):
@@ -86,9 +86,9 @@ async def got(ctx, dut, values, rng, late=1, bad=()):
 class SmallBoard(wiring.Component):
     """A link with a small memory and registers behind it, all in one.
 
-    Register 0 counts the writes to it; registers 4 to 28 keep what is written.
+    The register at 0 counts the writes to it; those at 4 to 28 keep what is written.
     """
-    def __init__(self, *, divisor, data_words=16):
+    def __init__(self, *, divisor, data_words=64):
         self.divisor = divisor
         self.data_words = data_words
         self.link = Link(divisor=divisor, memory_words=MEMORY_WORDS, clock_hz=12_000_000,
@@ -99,16 +99,20 @@ class SmallBoard(wiring.Component):
         m = Module()
         m.submodules.link = link = self.link
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), self.busy.eq(link.busy)]
-        words = Array(Signal(32, name=f"word{i}", reset_less=True) for i in range(MEMORY_WORDS))
+        m.submodules.ram = ram = Ram(depth=MEMORY_WORDS, width=32)
         request, answer = link.request, link.answer
         reading = Signal()
-        m.d.comb += [request.ready.eq(~reading), answer.valid.eq(reading)]
-        with m.If(request.valid & request.ready):
+        take = Signal()
+        m.d.comb += [
+            request.ready.eq(~reading), answer.valid.eq(reading),
+            take.eq(request.valid & request.ready),
+            ram.write_addr.eq(request.payload.address), ram.read_addr.eq(request.payload.address),
+            ram.write_data.eq(request.payload.data), answer.payload.data.eq(ram.read_data),
+            ram.write_en.eq(take & request.payload.write),
+            ram.read_en.eq(take & ~request.payload.write),
+        ]
+        with m.If(take):
             m.d.sync += reading.eq(~request.payload.write)
-            with m.If(request.payload.write):
-                m.d.sync += words[request.payload.address].eq(request.payload.data)
-            with m.Else():
-                m.d.sync += answer.payload.data.eq(words[request.payload.address])
         with m.If(answer.valid & answer.ready):
             m.d.sync += reading.eq(0)
 
