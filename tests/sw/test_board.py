@@ -63,7 +63,7 @@ class Board:
         except CoreError as error:
             self.registers |= {"status": 4, "error_code": int(error.code),
                                "error_index": error.index}
-        self.registers["counter_rows"] = model.counters["rows"]
+        self.registers |= {"counter_rows": model.counters["rows"], "counter_cycles": 1000}
         self.end.memory[:] = memory.tobytes()
 
 
@@ -121,9 +121,9 @@ def test_knows_the_boards_memory():
     assert Bench().device.memory_bytes == MEMORY_BYTES
     assert Bench(memory_bytes=4096).device.memory_bytes == 4096
     with pytest.raises(ValueError) as caught:
-        Bench(memory_bytes=1 << 20)
+        Bench(memory_bytes=1 << 17)
     assert str(caught.value) == ("memory_bytes must be at most 65536, what /dev/ttyX has, "
-                                 "not 1048576")
+                                 "not 131072")
 
 
 def test_an_error_of_the_core_is_raised_and_the_device_goes_on():
@@ -184,7 +184,7 @@ def test_the_port_is_closed_where_the_device_cannot_be_made():
 @pytest.mark.parametrize("options, kind, text", [
     ({"baud": 0}, ValueError, "baud must be at least 1, not 0"),
     ({"baud": 1e6}, TypeError, "baud must be an integer, not 1000000.0"),
-    ({"window": 1}, ValueError, "window must be a multiple of 4096 within 32 address bits, not 1"),
+    ({"window": 1}, ValueError, "window must be a multiple of 4096 within 17 address bits, not 1"),
 ])
 def test_bad_parameters_are_refused(options, kind, text):
     with pytest.raises(kind) as caught:
@@ -215,7 +215,7 @@ def test_bytes_pass_a_real_port_until_it_is_pulled():
     port.write(b"\xc0hello")
     assert os.read(ours, 100) == b"\xc0hello"
     os.write(ours, b"\x00\xff\n\r")
-    assert port.read(4096) == b"\x00\xff\n\r"
+    assert b"".join(port.read(4096) for _ in range(4)) == b"\x00\xff\n\r"
     os.close(ours)
     with pytest.raises(LinkError, match="must stay connected"):
         for _ in range(10):
@@ -237,3 +237,23 @@ def test_the_command_line_says_it_in_one_sentence():
     assert result.exit_code == 2
     last = result.output.splitlines()[-1]
     assert last.startswith("systolith: port /dev/no-such-port must be there and free")
+
+
+def test_the_command_line_runs_on_a_board(monkeypatch):
+    board = Board()
+    ports = []
+
+    def opened(self, *, port, baud, **options):
+        def line(name, *, baud):
+            ports.append(SimulatedPort(board.end))
+            return ports[-1]
+        return BoardDevice(self, port=port, baud=baud, open_port=line,
+                           clock=lambda: ports[-1].now, **options)
+
+    board.end.memory[:] = b"\xa5" * MEMORY_BYTES
+    monkeypatch.setattr("systolith.board.BoardDevice", opened)
+    result = CliRunner().invoke(main, ["gemm", "--preset", "tiny", "--device", "board:x", "--baud",
+                                       "500000", "-m", "9", "-n", "8", "-k", "7"])
+    assert result.exit_code == 0, result.output
+    assert "device board:x" in result.output and "bytes of memory equal" in result.output
+    assert "cycles" in result.output and board.starts == 1
