@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-
-
 __all__ = ["ANSWER", "END", "ESC", "ESC_END", "ESC_ESC", "HEADER_WORDS", "MAGIC", "MAX_WORDS",
            "RECORD_WORDS", "VERSION", "Decoder", "Frame", "Op", "Record"]
 

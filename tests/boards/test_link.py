@@ -4,7 +4,7 @@ import random
 import zlib
 
 import pytest
-from systolith.frames import ANSWER, END, ESC, Frame, Op, Record
+from systolith.frames import ANSWER, END, Frame, Op, Record
 from systolith_boards.link import Link
 
 from ..hw.simulate import simulate

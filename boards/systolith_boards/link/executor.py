@@ -3,7 +3,7 @@
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
-from systolith.frames import ANSWER, MAX_WORDS, Op, Record
+from systolith.frames import MAX_WORDS, Op, Record
 from systolith_hw.control import PAGE_BITS, slave_ports
 
 from .outbox import item

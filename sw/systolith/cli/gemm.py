@@ -231,14 +231,14 @@ Examples:
 @json_option
 def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b: str | None,
          file_bias: str | None, preset: str | None, path: str | None,
-         assignments: tuple[str, ...], device_name: str, baud: int | None, seed: int, weight_format: str, int32: bool,
-         scale: float | None, clamp: tuple[int, int], memory_timing: dict[str, Any],
-         trace: str | None, output: str | None, as_json: bool):
+         assignments: tuple[str, ...], device_name: str, baud: int | None, seed: int,
+         weight_format: str, int32: bool, scale: float | None, clamp: tuple[int, int],
+         memory_timing: dict[str, Any], trace: str | None, output: str | None, as_json: bool):
     """Multiply two matrices of any size, and check the result.
 
-    The result is compared with NumPy. On device rtl and on a board, every byte of memory is compared with the
-    bit-exact model besides, and cycles are counted by the core. Exit code 1 where
-    anything differs.
+    The result is compared with NumPy. On device rtl and on a board, every byte of memory is
+    compared with the bit-exact model besides, and cycles are counted by the core. Exit code 1
+    where anything differs.
     """
     config = configuration(preset, path, assignments)
     check_format("weights", weight_format, config)
