@@ -36,7 +36,8 @@ class Executor(wiring.Component):
     An order is done if it is the next in turn, and answered in any case with the number of the
     next: a repeated order is not done again. Before the first hello, nothing else has an effect.
 
-    Timing: a word of an order takes three cycles and what memory or the bus takes besides.
+    Timing: a word of an order takes two cycles where memory takes it at once; a byte of an answer
+    is there four cycles after the one before it was taken.
 
     Parameters
     ----------
@@ -94,7 +95,8 @@ class Executor(wiring.Component):
         none, last, found = Signal(), Signal(), Signal()
         rewind  = Signal()    # back to the first word of the request
         step    = Signal()    # one word less to go, and the next address
-        byte    = Signal(8)
+        byte    = Signal(8, reset_less=True)
+        settled = Signal(2)   # cycles since a word's part was chosen; 3: the byte is it
         answered = order | hello
 
         m.d.comb += [
@@ -112,32 +114,39 @@ class Executor(wiring.Component):
             self.body.payload.byte.eq(byte),
             self.body.payload.last.eq(last),
             self.body.payload.refused.eq(unfit | (order & failed)),
-            none.eq(count.all()),
             last.eq((part == 3) & none & (section != Section.OP)),
         ]
         def part_of(word):
-            chosen = Signal(8)
-            m.d.comb += chosen.eq(Array(word.word_select(i, 8) for i in range(4))[part])
+            chosen = Signal(8, reset_less=True)
+            m.d.sync += chosen.eq(Array(word.word_select(i, 8) for i in range(4))[part])
             return chosen
 
         echo, read, got = map(part_of, (self.word, self.answer.payload.data, self.rdata))
+        said = Signal(8, reset_less=True)
+        m.d.sync += said.eq(0)
+        with m.Switch(Cat(part, row[:3])):
+            for i, value in enumerate(self.record.pack()):
+                with m.Case(i):
+                    m.d.sync += said.eq(value)
         with m.If(section != Section.DATA):
-            m.d.comb += [found.eq(1), byte.eq(echo)]
+            m.d.comb += found.eq(1)
+            m.d.sync += byte.eq(echo)
+            with m.If(section == Section.OP):
+                with m.If(part == 0):
+                    m.d.sync += byte[7].eq(1)
+                with m.If((part == 1) & answered):
+                    m.d.sync += byte.eq(turn)
         with m.Elif(memory):
-            m.d.comb += [found.eq(self.answer.valid), byte.eq(read)]
+            m.d.comb += found.eq(self.answer.valid)
+            m.d.sync += byte.eq(read)
+        with m.Elif(hello):
+            m.d.comb += found.eq(1)
+            m.d.sync += byte.eq(said)
         with m.Else():
-            m.d.comb += [found.eq(hello | self.rvalid), byte.eq(got)]
-        with m.If(section == Section.OP):
-            with m.If(part == 0):
-                m.d.comb += byte[7].eq(1)
-            with m.If((part == 1) & answered):
-                m.d.comb += byte.eq(turn)
-        with m.If((section == Section.DATA) & hello):
-            with m.Switch(Cat(part, row[:3])):
-                for i, value in enumerate(self.record.pack()):
-                    with m.Case(i):
-                        m.d.comb += byte.eq(value)
-        begin, place, skip = Signal(), Signal(), Signal()
+            m.d.comb += found.eq(self.rvalid)
+            m.d.sync += byte.eq(got)
+        m.d.sync += none.eq(count.all())
+        begin, place, skip, asked = Signal(), Signal(), Signal(), Signal()
 
         def up(value):
             """One more, if it is a step: in this form, a cell of iCE40 loads and counts."""
@@ -145,7 +154,7 @@ class Executor(wiring.Component):
 
         with m.If(rewind):
             m.d.sync += row.eq(self.first_row)
-        with m.Elif(self.fetch | step):
+        with m.Elif(self.fetch | asked):
             m.d.sync += row.eq(row + 1)
         with m.If(begin | step):
             m.d.sync += count.eq(Mux(step, up(count), ~self.word[16:]))
@@ -177,10 +186,11 @@ class Executor(wiring.Component):
             with m.State("ADDRESS"):
                 outside = Mux(memory, self._outside(self.word), self.word[PAGE_BITS:].any())
                 bad = unfit | (~hello & (outside | self.word[:2].any()))
-                m.d.comb += [
-                    place.eq(1), self.fetch.eq(1), rewind.eq(~due), skip.eq(bad | (order & ~due)),
-                ]
+                m.d.comb += place.eq(1)
                 m.d.sync += unfit.eq(bad)
+                m.next = "DECIDE"
+            with m.State("DECIDE"):
+                m.d.comb += [rewind.eq(~due), skip.eq(unfit | (order & ~due))]
                 m.next = "TURN"
                 with m.If(hello):
                     m.d.sync += greeted.eq(1)
@@ -189,7 +199,10 @@ class Executor(wiring.Component):
                     m.next = "IDLE"
                 with m.Elif(due):
                     m.d.sync += [turn.eq(turn + 1), failed.eq(0)]
-                    m.next = "DO"
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.comb += self.fetch.eq(1)
+                m.next = "DO"
             with m.State("DO"):
                 with m.If(none):
                     m.d.comb += rewind.eq(1)
@@ -197,23 +210,26 @@ class Executor(wiring.Component):
                 with m.Elif(memory):
                     m.d.comb += self.request.valid.eq(1)
                     with m.If(self.request.ready):
-                        m.d.comb += [step.eq(1), self.fetch.eq(1)]
+                        m.d.comb += step.eq(1)
+                        m.next = "NEXT"
                 with m.Else():
                     m.d.sync += [writing.eq(1), wording.eq(1)]
                     m.next = "SET"
             with m.State("SET"):
                 with m.If(self.bvalid):
                     m.d.sync += failed.eq(failed | self.bresp.any())
-                    m.d.comb += [step.eq(1), self.fetch.eq(1)]
-                    m.next = "DO"
+                    m.d.comb += step.eq(1)
+                    m.next = "NEXT"
             with m.State("TURN"):
                 m.d.comb += self.fetch.eq(1)
                 m.d.sync += section.eq(Section.OP)
                 m.next = "SEND"
             with m.State("SEND"):
-                m.d.comb += self.body.valid.eq(found)
-                with m.If(found & self.body.ready):
-                    m.d.sync += part.eq(part + 1)
+                m.d.comb += self.body.valid.eq(settled.all())
+                with m.If(found & ~settled.all()):
+                    m.d.sync += settled.eq(settled + 1)
+                with m.If(settled.all() & self.body.ready):
+                    m.d.sync += [part.eq(part + 1), settled.eq(0)]
                     with m.If(part == 3):
                         with m.If(section == Section.OP):
                             m.d.comb += self.fetch.eq(1)
@@ -237,7 +253,7 @@ class Executor(wiring.Component):
                     self.arvalid.eq(~memory & ~hello),
                 ]
                 with m.If(hello | Mux(memory, self.request.ready, self.arready)):
-                    m.d.comb += step.eq(1)
+                    m.d.comb += [step.eq(1), asked.eq(1)]
                     m.next = "SEND"
         return m
 

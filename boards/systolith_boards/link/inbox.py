@@ -87,13 +87,13 @@ class Inbox(wiring.Component):
         left    = Signal(range(9))            # bits of it
         store   = Signal()
         is_end, keep, commit = Signal(), Signal(), Signal()
+        fit     = Signal()                    # a frame that ends now is right, but for an escape
         # The second byte of an escape differs from what it stands for in these bits.
         mend = Mux(self.byte[0], ESC_ESC ^ ESC, ESC_END ^ END)
         m.d.comb += [
             is_end.eq(self.byte == END),
             keep.eq(self.strobe & ~is_end & (escaped | (self.byte != ESC))),
-            commit.eq(self.strobe & is_end & crc.right & (here[2:] == words) & (here[:2] == 0)
-                      & ~bad & ~escaped),
+            commit.eq(self.strobe & is_end & fit & ~bad & ~escaped),
             crc.bit.eq(code[0]),
             crc.shift.eq(left != 0),
             crc.clear.eq(self.strobe & is_end),
@@ -105,7 +105,10 @@ class Inbox(wiring.Component):
             self.word.eq(ram.read_data),
             self.waiting.eq(full.bit_select(work, 1)),
         ]
-        m.d.sync += store.eq(keep)
+        m.d.sync += [
+            store.eq(keep),
+            fit.eq(crc.right & (here[2:] == words) & (here[:2] == 0)),
+        ]
         with m.If(keep):
             m.d.sync += [code.eq(self.byte ^ Mux(escaped, mend, 0)), left.eq(8)]
         with m.Elif(left != 0):

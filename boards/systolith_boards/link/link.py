@@ -17,8 +17,8 @@ __all__ = ["Link"]
 class Link(wiring.Component):
     """Lets a host read and write memory and registers; the protocol is in ``docs/link.md``.
 
-    Timing: an answer begins some twenty cycles after the last bit of a question came, and when an
-    order is done: a cycle for each word that memory takes at once, four for a register.
+    Timing: an answer begins some ten cycles after the END of a question, and when an order is
+    done: two cycles for each word where memory takes it at once.
 
     Parameters
     ----------

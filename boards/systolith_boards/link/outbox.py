@@ -24,7 +24,7 @@ class Phase(enum.Enum, shape=2):
 class Outbox(wiring.Component):
     """Makes frames of bytes.
 
-    Timing: a byte is taken every ten cycles at most.
+    Timing: a byte is taken every ten cycles at most, and goes nine cycles later.
 
     Members
     -------
@@ -55,20 +55,26 @@ class Outbox(wiring.Component):
         turn    = Signal(4)             # 8 + i: bit i of the byte goes into the checksum
         checked = Signal(range(CHECK_BYTES), reset_less=True)  # bytes of the checksum sent
         summing, free, sent, special = Signal(), Signal(), Signal(), Signal()
+        reserved = Signal(reset_less=True)  # the byte needs an escape
+        shift, bit = Signal(), Signal(reset_less=True)
         begin, body, check, finish = (phase == each for each in Phase)
         m.d.comb += [
             summing.eq(turn[-1]),
             free.eq(~loaded & ~summing),
-            special.eq(~escaped & ((byte == END) | (byte == ESC))),
+            special.eq(~escaped & reserved),
             sent.eq(self.bytes.valid & self.bytes.ready),
             self.busy.eq(~begin),
             self.body.ready.eq(body & free),
             self.bytes.valid.eq((begin & self.body.valid) | finish | (loaded & ~summing)),
             self.bytes.payload.eq(byte),
             crc.clear.eq(begin),
-            crc.shift.eq(summing),
-            crc.bit.eq(byte.bit_select(turn[:3], 1)),
+            crc.shift.eq(shift),
+            crc.bit.eq(bit),
             crc.drain.eq(check),
+        ]
+        m.d.sync += [
+            reserved.eq((byte == END) | (byte == ESC)),
+            shift.eq(summing), bit.eq(byte.bit_select(turn[:3], 1)),
         ]
         with m.If(begin | finish):
             m.d.comb += self.bytes.payload.eq(END)

@@ -17,7 +17,7 @@ class Receiver(wiring.Component):
     Every bit is sampled in its middle, counted from the start bit's edge. A line that is low for
     longer than a byte, or where a byte is expected and a spike comes, gives no byte.
 
-    Timing: ``strobe`` comes up to three cycles after the middle of the stop bit.
+    Timing: ``strobe`` comes up to four cycles after the middle of the stop bit.
 
     Parameters
     ----------
@@ -59,9 +59,8 @@ class Receiver(wiring.Component):
             sample.eq(busy & (count == 0)),
             stop.eq(sample & ~bits[0]),
             self.byte.eq(bits[1:]),
-            self.strobe.eq(stop & level),
-            self.broken.eq(stop & ~level),
         ]
+        m.d.sync += [self.strobe.eq(stop & level), self.broken.eq(stop & ~level)]
         with m.If(~busy):
             m.d.sync += [
                 busy.eq(before & ~level),
@@ -71,7 +70,8 @@ class Receiver(wiring.Component):
         with m.Else():
             m.d.sync += count.eq(Mux(sample, self.divisor - 1, count - 1))
         with m.If(sample):
-            m.d.sync += bits.eq(Cat(bits[1:], level))
+            with m.If(~stop):
+                m.d.sync += bits.eq(Cat(bits[1:], level))
             with m.If(stop | (bits.all() & level)):
                 m.d.sync += busy.eq(0)
         return m
@@ -107,16 +107,18 @@ class Transmitter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # Data, the stop bit, and a 1 whose turn is the end.
-        bits  = Signal(10)
+        bits  = Signal(10, reset_less=True)
         count = Signal(range(self.divisor), reset_less=True)
         level = Signal(init=1)
-        m.d.comb += [self.bytes.ready.eq(bits == 0), self.tx.eq(level)]
-        with m.If(self.bytes.ready):
-            m.d.sync += count.eq(self.divisor - 1)
-            with m.If(self.bytes.valid):
-                m.d.sync += [bits.eq(Cat(self.bytes.payload, Const(3, 2))), level.eq(0)]
+        busy  = Signal()
+        m.d.comb += [self.bytes.ready.eq(~busy), self.tx.eq(level)]
+        with m.If(~busy):
+            m.d.sync += [
+                bits.eq(Cat(self.bytes.payload, Const(3, 2))), count.eq(self.divisor - 1),
+                level.eq(~self.bytes.valid), busy.eq(self.bytes.valid),
+            ]
         with m.Else():
             m.d.sync += count.eq(Mux(count == 0, self.divisor - 1, count - 1))
             with m.If(count == 0):
-                m.d.sync += [bits.eq(bits[1:]), level.eq(bits[0])]
+                m.d.sync += [bits.eq(bits[1:]), level.eq(bits[0]), busy.eq(bits[1:].any())]
         return m
