@@ -145,7 +145,7 @@ class ModelDevice(Device):
 
 
 def open_device(spec: str, config: CoreConfig, **options: Any) -> Device:
-    """The device called ``spec``: ``model`` or ``rtl``.
+    """The device called ``spec``: ``model``, ``rtl``, or ``board:PORT`` with a serial port's name.
 
     Raises
     ------
@@ -153,6 +153,8 @@ def open_device(spec: str, config: CoreConfig, **options: Any) -> Device:
         There is no such device.
     ImportError
         The device needs a package that is not installed.
+    LinkError
+        No board answers at the port.
     """
     if spec == "model":
         return ModelDevice(config, **options)
@@ -163,4 +165,9 @@ def open_device(spec: str, config: CoreConfig, **options: Any) -> Device:
             raise ImportError("device rtl must have its packages installed: "
                               "pip install systolith[sim]") from error
         return module.RtlDevice(config, **options)
-    raise ValueError(f"device must be one of model, rtl, not {spec!r}")
+    kind, _, port = spec.partition(":")
+    if kind == "board" and port:
+        from .board import BoardDevice
+
+        return BoardDevice(config, port=port, **options)
+    raise ValueError(f"device must be one of model, rtl, board:PORT, not {spec!r}")

@@ -1,6 +1,6 @@
 """Runs a component and its benches in Amaranth's simulator."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ Bench = Callable[[Any], Awaitable[None]]
 
 
 def simulate(dut: Any, *benches: Bench, cycles: int = 10_000,
-             vcd: str | Path | None = None) -> None:
+             background: Iterable[Bench] = (), vcd: str | Path | None = None) -> None:
     """Clock ``dut`` until every bench has returned; more than ``cycles`` cycles are an error.
+
+    Benches of ``background`` need not return.
 
     Where asked, the waveform is left in the file ``vcd``.
     """
@@ -27,6 +29,7 @@ def simulate(dut: Any, *benches: Bench, cycles: int = 10_000,
     simulator.add_clock(PERIOD)
     for bench in benches:
         simulator.add_testbench(bench)
-    simulator.add_testbench(watchdog, background=True)
+    for bench in (watchdog, *background):
+        simulator.add_testbench(bench, background=True)
     with nullcontext() if vcd is None else simulator.write_vcd(str(vcd)):
         simulator.run()

@@ -177,7 +177,7 @@ def test_devices_are_opened_by_name(monkeypatch):
         assert isinstance(device, ModelDevice) and device.memory_bytes == 8192
     with pytest.raises(ValueError) as caught:
         open_device("cloud", DEMO)
-    assert str(caught.value) == "device must be one of model, rtl, not 'cloud'"
+    assert str(caught.value) == "device must be one of model, rtl, board:PORT, not 'cloud'"
     monkeypatch.setitem(__import__("sys").modules, "systolith_sim.device", None)
     with pytest.raises(ImportError) as caught:
         open_device("rtl", DEMO)

@@ -10,6 +10,7 @@ import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.formats import RANGES
 
+from ..board import DEFAULT_BAUD
 from ..device import Device, ModelDevice, open_device
 from ..gemm import plan_gemm
 from ..image import Image
@@ -18,6 +19,7 @@ from ..quantise import quantise_multiplier
 from ..shapes import Shape
 from .options import (
     check_count,
+    complete,
     config_options,
     configuration,
     json_option,
@@ -209,10 +211,12 @@ Examples:
 @click.option("--bias", "file_bias", metavar="FILE", type=click.Path(),
               help="Bias as .npy, integers, (N,); random with random operands, else none.")
 @config_options
-@click.option("--device", "device_name", metavar="rtl|model", default="model",
-              show_default=True, help="The emitted Verilog in Verilator, or the bit-exact model.",
-              shell_complete=lambda ctx, param, text: [
-                  name for name in ("rtl", "model") if name.startswith(text)])
+@click.option("--device", "device_name", metavar="rtl|model|board:PORT", default="model",
+              show_default=True, help="The emitted Verilog in Verilator, the bit-exact model, or "
+                                      "a board on a serial port such as /dev/ttyUSB0.",
+              shell_complete=complete("rtl", "model", "board:"))
+@click.option("--baud", type=int, metavar="BITS", help="Bits a second on the line to a board "
+                                                       f"(default {DEFAULT_BAUD}).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random operands.")
 @weights_option
 @click.option("--int32", is_flag=True, help="Results are the int32 sums, not requantised int8.")
@@ -227,19 +231,22 @@ Examples:
 @json_option
 def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b: str | None,
          file_bias: str | None, preset: str | None, path: str | None,
-         assignments: tuple[str, ...], device_name: str, seed: int, weight_format: str, int32: bool,
-         scale: float | None, clamp: tuple[int, int], memory_timing: dict[str, Any],
-         trace: str | None, output: str | None, as_json: bool):
+         assignments: tuple[str, ...], device_name: str, baud: int | None, seed: int,
+         weight_format: str, int32: bool, scale: float | None, clamp: tuple[int, int],
+         memory_timing: dict[str, Any], trace: str | None, output: str | None, as_json: bool):
     """Multiply two matrices of any size, and check the result.
 
-    The result is compared with NumPy. On device rtl, every byte of memory is compared with the
-    bit-exact model besides, and cycles are those of the emitted Verilog. Exit code 1 where
-    anything differs.
+    The result is compared with NumPy. On device rtl and on a board, every byte of memory is
+    compared with the bit-exact model besides, and cycles are counted by the core. Exit code 1
+    where anything differs.
     """
     config = configuration(preset, path, assignments)
     check_format("weights", weight_format, config)
-    if device_name not in ("rtl", "model"):
-        raise ValueError(f"device must be one of rtl, model, not {device_name!r}")
+    on_board = device_name.startswith("board:")
+    if device_name not in ("rtl", "model") and not on_board:
+        raise ValueError(f"device must be one of rtl, model, board:PORT, not {device_name!r}")
+    if baud is not None and not on_board:
+        raise ValueError(f"baud must be given with device board:PORT, not with {device_name!r}")
     simulation = {**memory_timing, **({} if trace is None else {"trace": trace})}
     if simulation and device_name != "rtl":
         raise ValueError(f"{next(iter(simulation))} must be given with device rtl, "
@@ -253,7 +260,7 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
     image, a = compile_product(operands, config)
     steps = Steps(quiet=as_json)
     result, equal, alike, cycles, traced = _run(config, image, a, operands, device_name, steps,
-                                                simulation)
+                                                simulation if baud is None else {"baud": baud})
     if output is not None:
         buffer = io.BytesIO()
         np.save(buffer, result)
@@ -289,6 +296,15 @@ def _run(config: CoreConfig, image: Image, a: np.ndarray, operands: Operands, na
             alike = compare_memories(device, model)
             cycles = device.counters()["cycles"]
             traced = trace_text(device, options["trace"]) if "trace" in options else None
+    elif name != "model":
+        with open_device(name, config, memory_bytes=size, **options) as device:
+            with steps.step("Running on the board"):
+                # The model's memory holds zeros where nothing was written.
+                device.write(0, bytes(size))
+                result = image.run(device, a)[0]
+            with steps.step("Reading the board's memory"):
+                alike = compare_memories(device, model)
+            cycles = device.counters()["cycles"]
     equal = steps.run("Comparing with NumPy",
                       lambda: np.array_equal(result, operands.expected()))
     return result, equal, alike, cycles, traced
