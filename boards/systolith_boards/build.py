@@ -21,9 +21,12 @@ from systolith_hw.emit import emit_verilog
 from .boards import Board
 from .constraints import constraints
 from .placement import SITES_85F, fix, side_by_side
+from .synthesis import area_by_block as areas_of
+from .synthesis import cells, summary
 from .tools import Tool, find_tool
 
-__all__ = ["Built", "Clock", "Stage", "build", "multiplier_sites", "place", "synthesise"]
+__all__ = ["Built", "Clock", "Stage", "area_by_block", "build", "multiplier_sites", "place",
+           "synthesise"]
 
 # How a stage's work is done: what it is called, and the work.
 Stage = Callable[[str, Callable[[], Any]], Any]
@@ -241,6 +244,28 @@ def place(netlist: Path, board: Board, *, seed: int, sites: Mapping[str, str], v
         bitstream=folder / f"top.{flow.bitstream}", fresh=building is not None)
 
 
+def area_by_block(verilog: str, board: Board, *, stage: Stage = _at_once
+                  ) -> dict[str, dict[str, int]]:
+    """Cells of each block of module ``top``, the largest block by its own blocks, in the cache.
+
+    Blocks are synthesised with the hierarchy kept, so that their sum is more than the whole.
+    """
+    family = board.chip.family
+    with cached("areas", digest(verilog, family, find_tool("yosys").version)) as (folder, building):
+        if building is not None:
+            modules = stage("Synthesising by block",
+                            lambda: cells(verilog, top="top", family=family, flatten=False))
+            areas = {name: summary(count, family)
+                     for name, count in areas_of(modules, top="top").items()}
+            largest = max(areas, key=lambda name: areas[name]["LUT"])
+            if f"top_{largest}" in modules:
+                del areas[largest]
+                areas |= {f"{largest}.{name}": summary(count, family)
+                          for name, count in areas_of(modules, top=f"top_{largest}").items()}
+            (building / "areas.json").write_text(json.dumps(areas))
+        return json.loads((folder / "areas.json").read_text())
+
+
 def _place(placer: Tool, flow: _Flow, options: list[str], sites: Mapping[str, str],
            netlist: Path, board: Board, directory: Path) -> None:
     """Run nextpnr, leaving what it placed, its log and its report in ``directory``."""
@@ -289,4 +314,4 @@ def _clocks(report: Mapping[str, Any]) -> tuple[Clock, ...]:
 
 def _plain(name: str) -> str:
     """A net's name without what nextpnr adds for buffers and global lines."""
-    return name.removeprefix("$glbnet$").partition("$")[0] or name
+    return re.sub(r"^\$glbnet\$|(\$SB_IO_IN|\$TRELLIS_IO_IN|_?\$glb_clk).*$", "", name)
