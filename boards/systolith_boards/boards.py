@@ -7,11 +7,11 @@ says which of its resources are used, and what the accelerator on it is like.
 import runpy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from types import MappingProxyType
 from typing import Any
 
-from amaranth.build import Attrs, PinsN, Resource, Subsignal
+from amaranth.build import Attrs, PinsN, Resource, ResourceError, Subsignal
 from amaranth.lib.io import DifferentialPort, SingleEndedPort
 from amaranth_boards.colorlight_5a75b_r7_0 import Colorlight_5A75B_R70Platform
 from amaranth_boards.ecpix5 import ECPIX545Platform, ECPIX585Platform
@@ -137,7 +137,8 @@ class Board:
     Raises
     ------
     ValueError
-        The configuration is none, or the chip lacks its multipliers or its memory.
+        The configuration is none, the platform lacks a resource, or the chip the multipliers or
+        the memory; or the chip is not known.
     """
     name: str
     platform: type[Any]
@@ -164,6 +165,7 @@ class Board:
             raise ValueError(f"memory_bytes must be at most the {most[self.memory]} of "
                              f"{self.memory} in {self.device}, not {self.memory_bytes!r}")
         check_family(self.config.array.strategy, chip.family)
+        _ = self.pins
 
     @property
     def device(self) -> str:
@@ -173,7 +175,11 @@ class Board:
     @property
     def chip(self) -> Chip:
         """What the chip has."""
-        return _CHIPS.get(self.device) or _CHIPS[self.device.rpartition("-")[2]]
+        name = self.device if self.device in _CHIPS else self.device.rpartition("-")[2]
+        if name not in _CHIPS:
+            raise ValueError(f"device of {self.platform.__name__} must be one of "
+                             f"{', '.join(_CHIPS)}, not {self.device!r}")
+        return _CHIPS[name]
 
     @property
     def config(self) -> CoreConfig:
@@ -209,19 +215,20 @@ class Board:
 
         def find(resource: str) -> Any:
             where, *inner = resource.split(".")
-            if where not in requested:
-                name, _, number = where.partition(":")
-                requested[where] = platform.request(name, int(number or 0), dir="-")
-            found = requested[where]
-            for name in inner:
-                found = getattr(found, name)
-            return found
+            try:
+                if where not in requested:
+                    name, _, number = where.partition(":")
+                    requested[where] = platform.request(name, int(number or 0), dir="-")
+                return reduce(getattr, inner, requested[where])
+            except (ResourceError, AttributeError) as error:
+                raise ValueError(f"resource of {type(platform).__name__} must be one that it "
+                                 f"has, free, not {resource!r} ({error})") from None
 
         ports: list[tuple[str, Any]] = []
         clock = platform.default_clk
         if (clock, 0) in platform.resources:
             ports.append(("clk", find(clock)))
-        ports += [(f"uart_{name}", getattr(find(self.uart), name)) for name in ("rx", "tx")]
+        ports += [(f"uart_{name}", find(f"{self.uart}.{name}")) for name in ("rx", "tx")]
         ports += [("led", find(led)) for led in self.leds]
         ports += [(name, find(resource)) for name, resource in self.high]
         if self.memory == "sdram":

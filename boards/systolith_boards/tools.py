@@ -40,9 +40,15 @@ class Tool:
         Raises
         ------
         RuntimeError
-            It failed, with the end of what it said.
+            It failed, with its last error, or else the end of what it said.
         """
-        return run_command([*self.command, *arguments], self.name, directory)
+        try:
+            return run_command([*self.command, *arguments], self.name, directory)
+        except RuntimeError as error:
+            errors = re.findall(r"ERROR: (.*)", str(error))
+            if not errors:
+                raise
+            raise RuntimeError(f"{self.name} must succeed, not end with: {errors[-1]}") from None
 
 
 def packaged(tool: str) -> tuple[str, ...]:
