@@ -4,10 +4,10 @@ Pins, attributes, clock, chip, package and speed grade come from amaranth-boards
 says which of its resources are used, and what the accelerator on it is like.
 """
 
-import runpy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -322,7 +322,7 @@ def board_of(name: str) -> Board:
     Raises
     ------
     ValueError
-        There is none.
+        There is none, or the file does not run.
     OSError
         The file cannot be read.
     """
@@ -330,7 +330,13 @@ def board_of(name: str) -> Board:
         return BOARDS[name]
     if not name.endswith(".py"):
         raise ValueError(f"board must be one of {', '.join(BOARDS)}, or FILE.py, not {name!r}")
-    found = [value for value in runpy.run_path(name).values() if isinstance(value, Board)]
+    made: dict[str, Any] = {}
+    code = Path(name).read_text()
+    try:
+        exec(compile(code, name, "exec"), made)
+    except Exception as error:
+        raise ValueError(f"{name} must run, not end with {type(error).__name__}: {error}") from None
+    found = [value for value in made.values() if isinstance(value, Board)]
     if len(found) != 1:
         raise ValueError(f"{name} must make one board, not {len(found)!r}")
     return found[0]

@@ -145,3 +145,17 @@ def test_a_file_must_make_one_board(tmp_path, text, count):
     with pytest.raises(ValueError) as info:
         board_of(str(path))
     assert str(info.value) == f"{path} must make one board, not {count}"
+
+
+@pytest.mark.parametrize("text, error", [
+    ("board =", "SyntaxError: invalid syntax (FILE, line 1)"),
+    ("from amaranth_boards import nexus",
+     "ImportError: cannot import name 'nexus' from 'amaranth_boards' (unknown location)"),
+])
+def test_a_file_that_does_not_run_is_refused(tmp_path, text, error):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ValueError) as info:
+        board_of(str(path))
+    assert str(info.value).startswith(
+        f"{path} must run, not end with {error.replace('FILE', path.name)}"[:-10])
