@@ -6,8 +6,6 @@ vector`` looks at one engine alone.
 
 import json
 import re
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +24,8 @@ from systolith_hw.formats import check_family
 from systolith_hw.load import LoadEngine
 from systolith_hw.store import StoreEngine
 from systolith_hw.vector import VectorEngine
+
+from .tools import packaged, run_command
 
 __all__ = ["BLOCKS", "FAMILIES", "Family", "area_by_block", "cells", "clock", "run_tool",
            "summary"]
@@ -74,20 +74,7 @@ def run_tool(tool: str, arguments: list[str], directory: Path, *,
     TimeoutError
         It took more than ``timeout`` seconds.
     """
-    module = "yowasp_" + tool.replace("-", "_")
-    try:
-        result = subprocess.run(
-            [sys.executable, "-c", (f"import sys, {module}; sys.exit({module}."
-             f"run_{tool.replace('-', '_')}(sys.argv[1:]))"), *arguments],
-            cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-            timeout=timeout)
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(f"{tool} must be done within {timeout} seconds") from None
-    output = result.stdout + result.stderr
-    if result.returncode:
-        raise RuntimeError(f"{tool} must succeed, not end with code {result.returncode}: "
-                           f"{output[-2000:]}")
-    return output
+    return run_command([*packaged(tool), *arguments], tool, directory, timeout=timeout)
 
 
 def cells(verilog: str, *, top: str, family: str, flatten: bool = True,

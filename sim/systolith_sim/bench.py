@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from amaranth.lib import wiring
+from systolith.cache import cached, digest
 from systolith_hw.emit import emit_verilog
 
-from .build import WAIVERS, cached, digest, tail
+from .build import WAIVERS, tail
 from .tools import MAKE_VARIABLES, ToolError, environment, verilator_version
 
 __all__ = ["PARAMETERS_VARIABLE", "BenchError", "run_bench"]

@@ -1,19 +1,15 @@
 """Verilates a core into a shared library, once for each text, tool version and set of flags."""
 
-import fcntl
-import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from systolith.cache import cached, digest
 
 from .tools import MAKE_VARIABLES, ToolError, environment, require_header, verilator_version
 
-__all__ = ["build_core", "cache_folder", "cached", "digest", "lint", "run_verilator", "tail"]
+__all__ = ["build_core", "lint", "run_verilator", "tail"]
 
 HARNESS = Path(__file__).parent / "harness.cpp"
 HEADERS = tuple(Path(__file__).parent / name for name in ("memory.h", "observe.h"))
@@ -26,85 +22,11 @@ CHECKED_FLAGS = ("-O3", "--x-assign", "unique", "--x-initial", "unique", "--asse
 # Checked runs are short, and compiling is most of what they wait for.
 CHECKED_MAKE_VARIABLES = FAST_MAKE_VARIABLES.replace("-O2", "-O1")
 
-KEPT_SECONDS = 30 * 86400  # since an entry of the cache was last used
 # What tools say, in the C locale, when a file cannot grow; 25 is SIGXFSZ. Verilator itself writes
 # half a file without a word, so that what is free on the disk counts too.
 NO_ROOM = ("No space left on device", "Disk quota exceeded", "File too large",
            "File size limit exceeded", "signal 25")
 LEAST_FREE = 1 << 16  # bytes
-
-
-def cache_folder() -> Path:
-    """Where builds are kept: ``$SYSTOLITH_CACHE``, or ``systolith`` among the user's caches."""
-    chosen = os.environ.get("SYSTOLITH_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "systolith"
-
-
-def digest(*parts: str | bytes) -> str:
-    """One hash over ``parts``, which stay apart."""
-    total = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        total.update(len(data).to_bytes(8, "little"))
-        total.update(data)
-    return total.hexdigest()[:40]
-
-
-@contextmanager
-def cached(kind: str, key: str) -> Iterator[tuple[Path, Path | None]]:
-    """The cache entry ``key``: its final folder, and where to build it if it is not there yet.
-
-    Yields ``(folder, None)`` when the entry exists. Otherwise the caller fills the second path,
-    a temporary folder beside the first, which takes the first one's place when the block ends
-    without an exception. Other processes that want the same entry wait for it. Whoever builds
-    removes the entries of this kind that nobody has used for 30 days.
-    """
-    parent = cache_folder() / kind
-    parent.mkdir(parents=True, exist_ok=True)
-    final = parent / key
-    if _use(final):
-        yield final, None
-        return
-    with open(parent / f"{key}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if _use(final):
-            yield final, None
-            return
-        _prune(parent)
-        building = Path(tempfile.mkdtemp(prefix=f"{key[:8]}-", dir=parent))
-        try:
-            yield final, building
-            for path in building.iterdir():  # a name must not outlast a crash that its bytes do not
-                if path.is_file():
-                    with open(path, "rb") as file:
-                        os.fsync(file.fileno())
-            building.rename(final)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-
-
-def _use(folder: Path) -> bool:
-    """Whether ``folder`` exists; it then counts as used now."""
-    try:
-        os.utime(folder)
-    except FileNotFoundError:
-        return False
-    except OSError:  # somebody else's, or read-only
-        return folder.is_dir()
-    return True
-
-
-def _prune(parent: Path) -> None:
-    """Remove entries, and what interrupted builds left, that nobody has used for long."""
-    oldest = time.time() - KEPT_SECONDS
-    for entry in parent.iterdir():
-        try:
-            if entry.is_dir() and entry.stat().st_mtime < oldest:
-                shutil.rmtree(entry)
-        except OSError:  # removed by somebody else meanwhile, or not ours to remove
-            continue
 
 
 def build_core(verilog: str, *, name: str, assertions: bool = False,

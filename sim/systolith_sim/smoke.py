@@ -5,7 +5,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from .build import WAIVERS, cached, digest, run_verilator, tail
+from systolith.cache import cached, digest
+
+from .build import WAIVERS, run_verilator, tail
 from .tools import verilator_version
 
 __all__ = ["SmokeError", "run_smoke"]

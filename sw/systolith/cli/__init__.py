@@ -11,6 +11,7 @@ import click
 from .assembly import asm, disasm
 from .bench import bench
 from .bench_vector import bench_vector
+from .boards import boards
 from .completion import completion
 from .demo import demo
 from .doctor import doctor
@@ -18,6 +19,7 @@ from .gemm import gemm
 from .generate import generate
 from .group import Commands
 from .presets import presets
+from .program import program
 from .timeline import timeline
 
 __all__ = ["main"]
@@ -45,5 +47,6 @@ def main():
 
 
 bench.add_command(bench_vector)
-for command in (generate, presets, gemm, bench, demo, timeline, asm, disasm, doctor, completion):
+for command in (generate, presets, gemm, bench, demo, timeline, boards, program, asm, disasm,
+                doctor, completion):
     main.add_command(command)

