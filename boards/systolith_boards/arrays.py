@@ -38,8 +38,8 @@ class Chip:
     """How Yosys synthesises for a chip, how nextpnr places there, and what its cells are called.
 
     Only for inferred multipliers may Yosys infer DSPs, and never on iCE40: the pass that does takes
-    instantiated ones for its own, and of a systolic array it loses some. ``sites`` are the places of multipliers from left to right, row
-    by row, where nextpnr should not choose among them.
+    instantiated ones for its own, and of a systolic array it loses some. ``sites`` are the places
+    of multipliers from left to right, row by row, where nextpnr should not choose among them.
     """
     family: str
     synth: str

@@ -127,6 +127,8 @@ class Board:
         What the platform has not declared.
     loader : str
         Options that tell openFPGALoader board or cable.
+    clock_source : str
+        Of an iCE40: ``pin``, ``pad`` (the pin is its PLL's own) or ``internal`` (its oscillator).
     volatile : bool
         Whether openFPGALoader can load the chip without writing its flash.
     packing : tuple of str
@@ -152,6 +154,7 @@ class Board:
     high: tuple[tuple[str, str], ...] = ()
     resources: tuple[Resource, ...] = ()
     loader: str
+    clock_source: str = "pin"
     volatile: bool = True
     packing: tuple[str, ...] = ()
     note: str = ""
@@ -256,7 +259,7 @@ _ECP5_45F: dict[str, Any] = {"preset": "ecp5_25f",
                              "changes": ("array.strategy=ecp5", "array.cols=8")}
 _ECP5_85F: dict[str, Any] = {"preset": "ecp5_85f", "changes": ("array.strategy=ecp5",)}
 _ULX3S: dict[str, Any] = {
-    "target_mhz": 125, "memory": "sdram", "memory_bytes": 32 << 20, "loader": "-b ulx3s",
+    "target_mhz": 40, "loader": "-b ulx3s",
     "leds": ("led:0", "led:1", "led:2"), "packing": ("--compress",),
     # Low, it asks the ESP32 to load a bitstream of its own.
     "high": (("esp32_gpio0", "esp32.gpio0"),)}
@@ -267,18 +270,18 @@ _ORANGECRAB: dict[str, Any] = {
                                attrs=Attrs(IO_TYPE="LVCMOS33")),),
     "note": "3.3 V serial adapter: its TX to pin 0, its RX to pin 1; "
             "hold the button when plugging in, to program"}
-_ECPIX5: dict[str, Any] = {"target_mhz": 125, "leds": _RGB, "loader": "-b ecpix5",
+_ECPIX5: dict[str, Any] = {"target_mhz": 40, "leds": _RGB, "loader": "-b ecpix5",
                            "packing": ("--compress",)}
 
 BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
     Board(name="icebreaker", platform=ICEBreakerPlatform, leds=("led:1", "led:0"),
-          loader="-b ice40_generic", **_UP5K),
+          clock_source="pad", loader="-b ice40_generic", **_UP5K),
     Board(name="upduino_v3", platform=UpduinoV3Platform, leds=_RGB,
           loader="-b ice40_generic -c ft232",
           # The USB chip's serial line shares pins with the flash, which must stay off.
           resources=(UARTResource(0, rx="15", tx="14", attrs=_LVCMOS),
                      Resource("flash", 0, Subsignal("cs", PinsN("16", dir="o")), _LVCMOS)),
-          high=(("flash_cs", "flash.cs"),),
+          high=(("flash_cs", "flash.cs"),), clock_source="internal",
           note="its serial line shares pins with the flash", **_UP5K),
     Board(name="ice40_hx8k_b_evn", platform=ICE40HX8KBEVNPlatform,
           leds=("led:0", "led:1", "led:2"), preset="tiny",
@@ -286,29 +289,33 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
                    "array.weights=ternary", "memory.act_rows=128", "memory.acc_rows=64",
                    "memory.par_rows=32"),
           target_mhz=90, memory_bytes=5 << 10, loader="-b ice40_generic", volatile=False),
-    Board(name="ulx3s_12f", platform=ULX3S_12F_Platform, **_ULX3S, **_ECP5_25F),
-    Board(name="ulx3s_25f", platform=ULX3S_25F_Platform, **_ULX3S, **_ECP5_25F),
-    Board(name="ulx3s_45f", platform=ULX3S_45F_Platform, **_ULX3S, **_ECP5_45F),
-    Board(name="ulx3s_85f", platform=ULX3S_85F_Platform, **_ULX3S, **_ECP5_85F),
-    Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=140,
+    Board(name="ulx3s_12f", platform=ULX3S_12F_Platform, memory_bytes=48 << 10,
+          **_ULX3S, **_ECP5_25F),
+    Board(name="ulx3s_25f", platform=ULX3S_25F_Platform, memory_bytes=48 << 10,
+          **_ULX3S, **_ECP5_25F),
+    Board(name="ulx3s_45f", platform=ULX3S_45F_Platform, memory_bytes=96 << 10,
+          **_ULX3S, **_ECP5_45F),
+    Board(name="ulx3s_85f", platform=ULX3S_85F_Platform, memory_bytes=128 << 10,
+          **_ULX3S, **_ECP5_85F),
+    Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=40,
           memory_bytes=48 << 10, **_ORANGECRAB, **_ECP5_25F),
-    Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=125,
+    Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=40,
           memory_bytes=128 << 10, **_ORANGECRAB, **_ECP5_85F),
-    Board(name="icesugar_pro", platform=ICESugarProPlatform, target_mhz=140, memory="sdram",
-          memory_bytes=32 << 20, leds=_RGB, loader="-c cmsisdap --vid 0x1d50 --pid 0x602b",
+    Board(name="icesugar_pro", platform=ICESugarProPlatform, target_mhz=40,
+          memory_bytes=48 << 10, leds=_RGB, loader="-c cmsisdap --vid 0x1d50 --pid 0x602b",
           packing=("--compress",),
           note="openFPGALoader must know CMSIS-DAP, as Debian's does and the Python package does "
                "not", **_ECP5_25F),
     # Its only LED is the serial line's output.
-    Board(name="colorlight_5a75b", platform=Colorlight_5A75B_R70Platform, target_mhz=125,
-          memory="sdram", memory_bytes=4 << 20, loader="-b colorlight -c ft232",
+    Board(name="colorlight_5a75b", platform=Colorlight_5A75B_R70Platform, target_mhz=40,
+          memory_bytes=48 << 10, loader="-b colorlight -c ft232",
           packing=("--compress",), note="JTAG adapter on J27 to J34; 3.3 V serial adapter on J19: "
           "its TX to KEY+, its RX to DATA_LED-", **_ECP5_25F),
     Board(name="ecpix5_45f", platform=ECPIX545Platform, memory_bytes=96 << 10, **_ECPIX5,
           **_ECP5_45F),
     Board(name="ecpix5_85f", platform=ECPIX585Platform, memory_bytes=128 << 10, **_ECPIX5,
           **_ECP5_85F),
-    Board(name="versa_ecp5_5g", platform=VersaECP55GPlatform, target_mhz=125,
+    Board(name="versa_ecp5_5g", platform=VersaECP55GPlatform, target_mhz=40,
           memory_bytes=96 << 10, leds=("led:0", "led:1", "led:2"), loader="-c ft2232",
           packing=("--compress",),
           note="jumpers on J50 must leave the clock chip out of the JTAG chain",

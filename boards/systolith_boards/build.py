@@ -185,15 +185,11 @@ def multiplier_sites(board: Board, config: CoreConfig) -> dict[str, str]:
 def synthesise(verilog: str, board: Board, *, stage: Stage = _at_once) -> Path:
     """The netlist of module ``top`` as JSON for nextpnr, in the cache.
 
-    Yosys infers multipliers as far as the chip has them. On iCE40 the pass that does would change
-    those that are instantiated, and so is left out where there are some.
+    On ECP5 Yosys infers multipliers as far as the chip has them. On iCE40 the pass that does would
+    change those that are instantiated, and loses some of a systolic array.
     """
     yosys, chip = find_tool("yosys"), board.chip
-    synth, without = ("synth_ice40 -dsp", "synth_ice40") if chip.family == "ice40" else (
-        "synth_ecp5", "synth_ecp5 -nodsp")
-    scripts = (synth, without)
-    if chip.dsps == 0 or (chip.family == "ice40" and "SB_MAC16" in verilog):
-        scripts = (without,)
+    scripts = ("synth_ice40",) if chip.family == "ice40" else ("synth_ecp5", "synth_ecp5 -nodsp")
     key = digest(verilog, *scripts, str(chip.dsps), yosys.version)
     with cached("netlists", key) as (folder, building):
         if building is not None:

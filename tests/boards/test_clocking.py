@@ -92,7 +92,7 @@ def test_what_no_pll_makes_is_refused():
 @pytest.mark.parametrize("family, parameters, nextpnr, cell", [
     ("ecp5", {"pll": ecp5_pll(25e6, 125e6)}, ["nextpnr-ecp5", "--25k", "--lpf-allow-unconstrained"],
      "EHXPLLL"),
-    ("ice40", {"pll": ice40_pll(12e6, 60e6), "pad": True},
+    ("ice40", {"pll": ice40_pll(12e6, 60e6), "source": "pad"},
      ["nextpnr-ice40", "--up5k", "--package", "sg48", "--pcf", "pins.pcf",
       "--pcf-allow-unconstrained"], "SB_PLL40_PAD"),
     ("ice40", {"pll": ice40_pll(12e6, 60e6)}, ["nextpnr-ice40", "--hx8k", "--package", "ct256"],

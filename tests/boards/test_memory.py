@@ -57,7 +57,8 @@ class Link:
             while self._holds():
                 await ctx.tick()
             ctx.set(self.dut.answer.ready, 1)
-            word, = await ctx.tick().sample(self.dut.answer.payload).until(self.dut.answer.valid)
+            word, = await ctx.tick().sample(
+                self.dut.answer.payload.data).until(self.dut.answer.valid)
             ctx.set(self.dut.answer.ready, 0)
             found += word.to_bytes(4, "little")
         return found

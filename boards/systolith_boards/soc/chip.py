@@ -38,8 +38,9 @@ class Soc(wiring.Component):
     -------
     rx, tx : ``In(1)``, ``Out(1)``
         The serial line, from and to the host.
-    alive, error, busy : ``Out(1)``
-        For lamps: a blinking, the core has stopped at an error, something is done.
+    alive, flicker, error, busy : ``Out(1)``
+        For lamps: a slow blinking and a quick one, the core has stopped at an error, something is
+        done.
     """
     def __init__(self, *, config: CoreConfig, memory_bytes: int, single_port: bool = False,
                  clock_hz: int, divisor: int):
@@ -53,7 +54,7 @@ class Soc(wiring.Component):
         self.core = Core(config=config)
         self.memory = ChipMemory(config=config.bus, size=memory_bytes, single_port=single_port)
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "alive": Out(1),
-                          "error": Out(1), "busy": Out(1)})
+                          "flicker": Out(1), "error": Out(1), "busy": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -73,6 +74,7 @@ class Soc(wiring.Component):
         m.d.sync += count.eq(count + 1)
         m.d.comb += [
             self.alive.eq(count[-1]),
+            self.flicker.eq(count[-4]),
             self.error.eq(core.failed),
             self.busy.eq(core.busy | link.busy),
         ]
@@ -117,21 +119,22 @@ class Top(wiring.Component):
         if abs(self.divisor * baud / self.clock_hz - 1) > 0.02:
             raise ValueError(f"baud must divide the clock of {self.clock_hz / 1e6:g} MHz within "
                              f"2 %, not {baud:g}")
-        flows = {"i": In, "o": Out}
-        super().__init__({name: flows[pins[0].direction](len(pins))
+        outputs = {"uart_tx", "led", *(name for name, _ in board.high)}
+        super().__init__({name: (Out if name in outputs else In)(len(pins))
                           for name, pins in board.pins.items()})
 
     def elaborate(self, platform):
         m = Module()
         m.domains.sync = sync = ClockDomain()
         m.submodules.clocking = clocking = Clocking(
-            family=self.board.chip.family, pll=self.pll, pad=self.board.pll_pad)
+            family=self.board.chip.family, pll=self.pll, source=self.board.clock_source)
         m.submodules.soc = soc = Soc(
             config=self.config, memory_bytes=self.board.memory_bytes,
             single_port=self.board.memory == "spram", clock_hz=round(self.clock_hz),
             divisor=self.divisor)
+        if "clk" in self.board.pins:
+            m.d.comb += clocking.pin.eq(self.clk)
         m.d.comb += [
-            clocking.pin.eq(self.clk),
             sync.clk.eq(clocking.clk),
             sync.rst.eq(clocking.rst),
             soc.rx.eq(self.uart_rx),

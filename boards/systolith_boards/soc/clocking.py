@@ -102,6 +102,9 @@ def _pll(source, target, found, parameters):
     return Pll(frequency=frequency, parameters=parameters(divider, output, feedback))
 
 
+SOURCES = ("pin", "pad", "internal")
+
+
 class Clocking(wiring.Component):
     """What domain ``sync`` of a chip is made of: the clock of the pin, through a PLL where there is
     one, and a reset until 1024 cycles after the PLL has settled. The chip defines the domain.
@@ -115,8 +118,8 @@ class Clocking(wiring.Component):
         ``ecp5`` or ``ice40``.
     pll : Pll or None
         None: the pin is the clock.
-    pad : bool
-        Whether the pin is the PLL's own on an iCE40.
+    source : str
+        Of an iCE40: ``pin``, ``pad``, the PLL's own pin, or ``internal``, its oscillator of 48 MHz.
 
     Members
     -------
@@ -125,23 +128,30 @@ class Clocking(wiring.Component):
     clk, rst : ``Out(1)``
         Of the domain.
     """
-    def __init__(self, *, family: str, pll: Pll | None = None, pad: bool = False):
+    def __init__(self, *, family: str, pll: Pll | None = None, source: str = "pin"):
         if family not in ("ecp5", "ice40"):
             raise ValueError(f"family must be one of ecp5, ice40, not {family!r}")
+        if source not in SOURCES:
+            raise ValueError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
         self.family = family
         self.pll = pll
-        self.pad = pad
+        self.source = source
         super().__init__({"pin": In(1), "clk": Out(1), "rst": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
         locked = Const(1)
+        pin = self.pin
+        if self.source == "internal" and has_vendor_cells(platform):
+            pin = Signal()
+            m.submodules.oscillator = Instance("SB_HFOSC", p_CLKHF_DIV="0b00", i_CLKHFEN=Const(1),
+                                               i_CLKHFPU=Const(1), o_CLKHF=pin)
         if self.pll is None or not has_vendor_cells(platform):
-            m.d.comb += self.clk.eq(self.pin)
+            m.d.comb += self.clk.eq(pin)
         else:
             settled = Signal()
             locked = Signal()
-            m.submodules.pll = self._cell(self.pll, settled)
+            m.submodules.pll = self._cell(self.pll, pin, settled)
             m.submodules.locked = FFSynchronizer(settled, locked, reset_less=True)
         count = Signal(RESET_BITS + 1, reset_less=True)
         with m.If(~locked):
@@ -153,17 +163,18 @@ class Clocking(wiring.Component):
         m.d.comb += self.rst.eq(reset)
         return m
 
-    def _cell(self, pll, locked):
+    def _cell(self, pll, pin, locked):
         parameters = {f"p_{name}": value for name, value in pll.parameters.items()}
         if self.family == "ecp5":
             return Instance(
                 "EHXPLLL", a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1",
                 a_MFG_GMCREF_SEL="2", **parameters, i_RST=Const(0), i_STDBY=Const(0),
-                i_CLKI=self.pin, i_CLKFB=self.clk, o_CLKOP=self.clk, o_LOCK=locked,
+                i_CLKI=pin, i_CLKFB=self.clk, o_CLKOP=self.clk, o_LOCK=locked,
                 i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(1),
                 i_PHASESTEP=Const(1), i_PHASELOADREG=Const(1), i_PLLWAKESYNC=Const(0),
                 i_ENCLKOP=Const(0))
+        pad = self.source == "pad"
         return Instance(
-            "SB_PLL40_PAD" if self.pad else "SB_PLL40_CORE", **parameters,
-            **{"i_PACKAGEPIN" if self.pad else "i_REFERENCECLK": self.pin},
+            "SB_PLL40_PAD" if pad else "SB_PLL40_CORE", **parameters,
+            **{"i_PACKAGEPIN" if pad else "i_REFERENCECLK": pin},
             i_RESETB=Const(1), i_BYPASS=Const(0), o_PLLOUTGLOBAL=self.clk, o_LOCK=locked)

@@ -8,6 +8,7 @@ from systolith_hw.axi import master_ports
 from systolith_hw.config import BusConfig
 from systolith_hw.ram import Ram
 
+from ..link.executor import answer_layout, request_layout
 from .spram import Spram
 
 __all__ = ["ChipMemory", "link_ports", "slave_ports"]
@@ -20,12 +21,11 @@ def slave_ports(config: BusConfig) -> dict[str, Member]:
     return {name: member.flip() for name, member in master_ports(config).items()}
 
 
-def link_ports() -> dict[str, Member]:
+def link_ports(size: int) -> dict[str, Member]:
     """What the host's link asks for, a word of four bytes at a time, and the words it reads."""
     return {
-        "request": In(stream.Signature(data.StructLayout({
-            "address": 30, "write": 1, "data": 32}))),
-        "answer": Out(stream.Signature(32)),
+        "request": In(stream.Signature(request_layout(size // LINK_BYTES))),
+        "answer": Out(stream.Signature(answer_layout)),
     }
 
 
@@ -67,7 +67,7 @@ class ChipMemory(wiring.Component):
         self.config = config
         self.size = size
         self.single_port = single_port
-        super().__init__({**slave_ports(config), **link_ports()})
+        super().__init__({**slave_ports(config), **link_ports(size)})
 
     def elaborate(self, platform):
         m = Module()
@@ -166,6 +166,6 @@ class ChipMemory(wiring.Component):
             ]
         m.d.comb += [
             self.rdata.eq(word),
-            self.answer.payload.eq(word.word_select(lane, 32)),
+            self.answer.payload.data.eq(word.word_select(lane, 32)),
         ]
         return m
