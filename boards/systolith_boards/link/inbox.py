@@ -47,10 +47,8 @@ class Inbox(wiring.Component):
         A request is there, until ``release``.
     row : ``In(range(rows))``
         Which of its words to read: the header's two, then data.
-    fetch : ``In(1)``
-        Read it.
     word : ``Out(32)``
-        What was read last, a cycle later.
+        That word, a cycle later, where a request waits.
     release : ``In(1)``
         Pulse: the request is done with; the other one is shown.
 
@@ -66,7 +64,7 @@ class Inbox(wiring.Component):
         self.first_row = self.rows - HEADER_WORDS - CHECK_WORDS
         super().__init__({
             "byte": In(8), "strobe": In(1), "broken": In(1),
-            "waiting": Out(1), "row": In(range(self.rows)), "fetch": In(1), "word": Out(32),
+            "waiting": Out(1), "row": In(range(self.rows)), "word": Out(32),
             "release": In(1),
         })
 
@@ -99,9 +97,9 @@ class Inbox(wiring.Component):
             crc.clear.eq(self.strobe & is_end),
             ram.write_addr.eq(Cat(here[2:-1], fill)),
             ram.write_data.eq(code.replicate(4)),
-            ram.write_en.eq(store << here[:2]),
+            ram.write_en.eq((store & ~full.bit_select(fill, 1)) << here[:2]),
             ram.read_addr.eq(Cat(self.row, work)),
-            ram.read_en.eq(self.fetch),
+            ram.read_en.eq(self.waiting),
             self.word.eq(ram.read_data),
             self.waiting.eq(full.bit_select(work, 1)),
         ]
