@@ -103,7 +103,11 @@ class Inbox(wiring.Component):
             self.word.eq(ram.read_data),
             self.waiting.eq(full.bit_select(work, 1)),
         ]
+        at_op, at_low, at_high, at_end = (Signal(name=name) for name in (
+            "at_op", "at_low", "at_high", "at_end"))  # where the next byte belongs
         m.d.sync += [
+            at_op.eq(here == begin), at_low.eq(here == begin + 2), at_high.eq(here == begin + 3),
+            at_end.eq(here == 4 * self.data_words),
             came.eq(self.strobe),
             is_end.eq(self.byte == END),
             is_esc.eq(self.byte == ESC),
@@ -119,15 +123,13 @@ class Inbox(wiring.Component):
             m.d.sync += escaped.eq(~is_end & ~keep)
         with m.If(store):
             m.d.sync += here.eq(here + 1)
-            with m.If(here == begin):
+            with m.If(at_op):
                 m.d.sync += order.eq(code[0])
-            with m.If(here == begin + 2):
+            with m.If(at_low):
                 m.d.sync += words.eq(Mux(order, code, 0))
             # A request's words have a second byte; those of an order fit one.
-            high = Mux(here[0], code, code >> len(words))
-            announced = (here == begin + 2) | (here == begin + 3)
-            with m.If(full.bit_select(fill, 1) | (here == 4 * self.data_words)
-                      | (announced & order & high.any())):
+            high = (at_high & code.any()) | (at_low & (code >> len(words)).any())
+            with m.If(full.bit_select(fill, 1) | at_end | (order & high)):
                 m.d.sync += bad.eq(1)
         with m.If(self.broken | (keep & escaped & wrong)):
             m.d.sync += bad.eq(1)
