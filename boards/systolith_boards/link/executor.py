@@ -36,7 +36,7 @@ class Executor(wiring.Component):
     An order is done if it is the next in turn, and answered in any case with the number of the
     next: a repeated order is not done again. Before the first hello, nothing else has an effect.
 
-    Timing: a word of an order takes two cycles where memory takes it at once; a byte of an answer
+    Timing: a word of an order takes three cycles where memory takes it at once; a byte of an answer
     is there four cycles after the one before it was taken.
 
     Parameters
@@ -50,7 +50,7 @@ class Executor(wiring.Component):
 
     Members
     -------
-    waiting, row, fetch, word, release
+    waiting, row, word, release
         As in ``Inbox``, seen from its other side.
     body : ``Out(stream of item)``
         Bytes of answers.
@@ -67,7 +67,7 @@ class Executor(wiring.Component):
         self.memory_words = memory_words
         self.record = record
         super().__init__({
-            "waiting": In(1), "row": Out(range(rows)), "fetch": Out(1), "word": In(32),
+            "waiting": In(1), "row": Out(range(rows)), "word": In(32),
             "release": Out(1),
             "body": Out(stream.Signature(item)),
             "request": Out(stream.Signature(request_layout(memory_words))),
@@ -146,7 +146,7 @@ class Executor(wiring.Component):
             m.d.comb += found.eq(self.rvalid)
             m.d.sync += byte.eq(got)
         m.d.sync += none.eq(count.all())
-        begin, place, skip, asked = Signal(), Signal(), Signal(), Signal()
+        begin, place, skip, advance = Signal(), Signal(), Signal(), Signal()
 
         def up(value):
             """One more, if it is a step: in this form, a cell of iCE40 loads and counts."""
@@ -154,7 +154,7 @@ class Executor(wiring.Component):
 
         with m.If(rewind):
             m.d.sync += row.eq(self.first_row)
-        with m.Elif(self.fetch | asked):
+        with m.Elif(advance):
             m.d.sync += row.eq(row + 1)
         with m.If(begin | step):
             m.d.sync += count.eq(Mux(step, up(count), ~self.word[16:]))
@@ -172,7 +172,7 @@ class Executor(wiring.Component):
             with m.State("IDLE"):
                 m.d.sync += unfit.eq(0)
                 with m.If(self.waiting):
-                    m.d.comb += self.fetch.eq(1)
+                    m.d.comb += advance.eq(1)
                     m.next = "OP"
             with m.State("OP"):
                 op = self.word[:8]
@@ -181,7 +181,7 @@ class Executor(wiring.Component):
                     unfit.eq(~((op == Op.HELLO) | (op[2:] == Op.GET >> 2))),
                     due.eq(op[0] & (self.word[8:16] == turn)),
                 ]
-                m.d.comb += [begin.eq(1), self.fetch.eq(1)]
+                m.d.comb += [begin.eq(1), advance.eq(1)]
                 m.next = "ADDRESS"
             with m.State("ADDRESS"):
                 outside = Mux(memory, self._outside(self.word), self.word[PAGE_BITS:].any())
@@ -199,9 +199,11 @@ class Executor(wiring.Component):
                     m.next = "IDLE"
                 with m.Elif(due):
                     m.d.sync += [turn.eq(turn + 1), failed.eq(0)]
-                    m.next = "NEXT"
+                    m.next = "SETTLE"
             with m.State("NEXT"):
-                m.d.comb += self.fetch.eq(1)
+                m.d.comb += [step.eq(1), advance.eq(1)]
+                m.next = "SETTLE"
+            with m.State("SETTLE"):
                 m.next = "DO"
             with m.State("DO"):
                 with m.If(none):
@@ -210,7 +212,6 @@ class Executor(wiring.Component):
                 with m.Elif(memory):
                     m.d.comb += self.request.valid.eq(1)
                     with m.If(self.request.ready):
-                        m.d.comb += step.eq(1)
                         m.next = "NEXT"
                 with m.Else():
                     m.d.sync += [writing.eq(1), wording.eq(1)]
@@ -218,10 +219,8 @@ class Executor(wiring.Component):
             with m.State("SET"):
                 with m.If(self.bvalid):
                     m.d.sync += failed.eq(failed | self.bresp.any())
-                    m.d.comb += step.eq(1)
                     m.next = "NEXT"
             with m.State("TURN"):
-                m.d.comb += self.fetch.eq(1)
                 m.d.sync += section.eq(Section.OP)
                 m.next = "SEND"
             with m.State("SEND"):
@@ -231,21 +230,24 @@ class Executor(wiring.Component):
                 with m.If(settled.all() & self.body.ready):
                     m.d.sync += [part.eq(part + 1), settled.eq(0)]
                     with m.If(part == 3):
-                        with m.If(section == Section.OP):
-                            m.d.comb += self.fetch.eq(1)
-                            m.d.sync += section.eq(Section.ADDRESS)
-                        with m.Else():
-                            m.d.comb += [
-                                self.answer.ready.eq((section == Section.DATA) & memory),
-                                self.rready.eq((section == Section.DATA) & ~memory),
-                            ]
-                            m.next = "ASK"
-                    with m.If(last):
-                        m.d.comb += self.release.eq(1)
-                        m.d.comb += rewind.eq(1)
-                        m.next = "IDLE"
+                        m.next = "SENT"
                 with m.If((section == Section.DATA) & self.rvalid & self.rresp.any()):
                     m.d.sync += unfit.eq(1)
+            with m.State("SENT"):
+                with m.If(section == Section.OP):
+                    m.d.comb += advance.eq(1)
+                    m.d.sync += section.eq(Section.ADDRESS)
+                    m.next = "SEND"
+                with m.Else():
+                    m.d.comb += [
+                        advance.eq(section == Section.ADDRESS),
+                        self.answer.ready.eq((section == Section.DATA) & memory),
+                        self.rready.eq((section == Section.DATA) & ~memory),
+                    ]
+                    m.next = "ASK"
+                    with m.If(none):
+                        m.d.comb += [self.release.eq(1), rewind.eq(1)]
+                        m.next = "IDLE"
             with m.State("ASK"):
                 m.d.sync += section.eq(Section.DATA)
                 m.d.comb += [
@@ -253,8 +255,10 @@ class Executor(wiring.Component):
                     self.arvalid.eq(~memory & ~hello),
                 ]
                 with m.If(hello | Mux(memory, self.request.ready, self.arready)):
-                    m.d.comb += [step.eq(1), asked.eq(1)]
-                    m.next = "SEND"
+                    m.next = "ASKED"
+            with m.State("ASKED"):
+                m.d.comb += [step.eq(1), advance.eq(1)]
+                m.next = "SEND"
         return m
 
     def _outside(self, address):

@@ -20,7 +20,7 @@ class Inbox(wiring.Component):
 
     Two requests have room. What comes while both wait is lost, as if on the line.
 
-    Timing: a byte may come every twelve cycles; a request waits from the cycle after its END.
+    Timing: a byte may come every twelve cycles; a request waits two cycles after its END.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Inbox(wiring.Component):
     Members
     -------
     byte : ``In(8)``
-        What came.
+        What came, also in the cycle after ``strobe``.
     strobe : ``In(1)``
         Pulse: a byte came.
     broken : ``In(1)``
@@ -47,10 +47,8 @@ class Inbox(wiring.Component):
         A request is there, until ``release``.
     row : ``In(range(rows))``
         Which of its words to read: the header's two, then data.
-    fetch : ``In(1)``
-        Read it.
     word : ``Out(32)``
-        What was read last, a cycle later.
+        That word, a cycle later, where a request waits.
     release : ``In(1)``
         Pulse: the request is done with; the other one is shown.
 
@@ -66,7 +64,7 @@ class Inbox(wiring.Component):
         self.first_row = self.rows - HEADER_WORDS - CHECK_WORDS
         super().__init__({
             "byte": In(8), "strobe": In(1), "broken": In(1),
-            "waiting": Out(1), "row": In(range(self.rows)), "fetch": In(1), "word": Out(32),
+            "waiting": Out(1), "row": In(range(self.rows)), "word": Out(32),
             "release": In(1),
         })
 
@@ -86,26 +84,34 @@ class Inbox(wiring.Component):
         code    = Signal(8, reset_less=True)  # the byte without its escape, shifted out
         left    = Signal(range(9))            # bits of it
         store   = Signal()
-        is_end, keep, commit = Signal(), Signal(), Signal()
+        came, is_end, is_esc, wrong = Signal(), Signal(), Signal(), Signal()
+        keep, commit = Signal(), Signal()
         fit     = Signal()                    # a frame that ends now is right, but for an escape
         # The second byte of an escape differs from what it stands for in these bits.
         mend = Mux(self.byte[0], ESC_ESC ^ ESC, ESC_END ^ END)
         m.d.comb += [
-            is_end.eq(self.byte == END),
-            keep.eq(self.strobe & ~is_end & (escaped | (self.byte != ESC))),
-            commit.eq(self.strobe & is_end & fit & ~bad & ~escaped),
+            keep.eq(came & ~is_end & (escaped | ~is_esc)),
+            commit.eq(came & is_end & fit & ~bad & ~escaped),
             crc.bit.eq(code[0]),
             crc.shift.eq(left != 0),
-            crc.clear.eq(self.strobe & is_end),
+            crc.clear.eq(came & is_end),
             ram.write_addr.eq(Cat(here[2:-1], fill)),
             ram.write_data.eq(code.replicate(4)),
-            ram.write_en.eq(store << here[:2]),
+            ram.write_en.eq((store & ~full.bit_select(fill, 1)) << here[:2]),
             ram.read_addr.eq(Cat(self.row, work)),
-            ram.read_en.eq(self.fetch),
+            ram.read_en.eq(self.waiting),
             self.word.eq(ram.read_data),
             self.waiting.eq(full.bit_select(work, 1)),
         ]
+        at_op, at_low, at_high, at_end = (Signal(name=name) for name in (
+            "at_op", "at_low", "at_high", "at_end"))  # where the next byte belongs
         m.d.sync += [
+            at_op.eq(here == begin), at_low.eq(here == begin + 2), at_high.eq(here == begin + 3),
+            at_end.eq(here == 4 * self.data_words),
+            came.eq(self.strobe),
+            is_end.eq(self.byte == END),
+            is_esc.eq(self.byte == ESC),
+            wrong.eq((self.byte != ESC_END) & (self.byte != ESC_ESC)),
             store.eq(keep),
             fit.eq(crc.right & (here[2:] == words) & (here[:2] == 0)),
         ]
@@ -113,24 +119,21 @@ class Inbox(wiring.Component):
             m.d.sync += [code.eq(self.byte ^ Mux(escaped, mend, 0)), left.eq(8)]
         with m.Elif(left != 0):
             m.d.sync += [code.eq(code >> 1), left.eq(left - 1)]
-        with m.If(self.strobe):
+        with m.If(came):
             m.d.sync += escaped.eq(~is_end & ~keep)
         with m.If(store):
             m.d.sync += here.eq(here + 1)
-            with m.If(here == begin):
+            with m.If(at_op):
                 m.d.sync += order.eq(code[0])
-            with m.If(here == begin + 2):
+            with m.If(at_low):
                 m.d.sync += words.eq(Mux(order, code, 0))
             # A request's words have a second byte; those of an order fit one.
-            high = Mux(here[0], code, code >> len(words))
-            announced = (here == begin + 2) | (here == begin + 3)
-            with m.If(full.bit_select(fill, 1) | (here == 4 * self.data_words)
-                      | (announced & order & high.any())):
+            high = (at_high & code.any()) | (at_low & (code >> len(words)).any())
+            with m.If(full.bit_select(fill, 1) | at_end | (order & high)):
                 m.d.sync += bad.eq(1)
-        with m.If(self.broken | (keep & escaped & (self.byte != ESC_END)
-                                 & (self.byte != ESC_ESC))):
+        with m.If(self.broken | (keep & escaped & wrong)):
             m.d.sync += bad.eq(1)
-        with m.If(self.strobe & is_end):
+        with m.If(came & is_end):
             m.d.sync += [here.eq(begin), bad.eq(0), words.eq(0)]
         with m.If(commit):
             m.d.sync += [full.bit_select(fill, 1).eq(1), fill.eq(~fill)]

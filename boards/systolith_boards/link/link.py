@@ -18,7 +18,7 @@ class Link(wiring.Component):
     """Lets a host read and write memory and registers; the protocol is in ``docs/link.md``.
 
     Timing: an answer begins some ten cycles after the END of a question, and when an order is
-    done: two cycles for each word where memory takes it at once.
+    done: three cycles for each word where memory takes it at once.
 
     Parameters
     ----------
@@ -97,7 +97,6 @@ class Link(wiring.Component):
             inbox.strobe.eq(receiver.strobe),
             inbox.broken.eq(receiver.broken),
             inbox.row.eq(executor.row),
-            inbox.fetch.eq(executor.fetch),
             inbox.release.eq(executor.release),
             executor.waiting.eq(inbox.waiting),
             executor.word.eq(inbox.word),

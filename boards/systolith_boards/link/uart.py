@@ -29,7 +29,7 @@ class Receiver(wiring.Component):
     rx : ``In(1)``
         The line, of no clock.
     byte : ``Out(8)``
-        What came, in the cycle of ``strobe``.
+        What came, in the cycle of ``strobe`` and the next.
     strobe : ``Out(1)``
         Pulse: a byte came.
     broken : ``Out(1)``
@@ -62,11 +62,9 @@ class Receiver(wiring.Component):
         ]
         m.d.sync += [self.strobe.eq(stop & level), self.broken.eq(stop & ~level)]
         with m.If(~busy):
-            m.d.sync += [
-                busy.eq(before & ~level),
-                bits.eq(~0),
-                count.eq(self.divisor // 2 - 1),
-            ]
+            m.d.sync += count.eq(self.divisor // 2 - 1)
+            with m.If(before & ~level):
+                m.d.sync += [busy.eq(1), bits.eq(~0)]
         with m.Else():
             m.d.sync += count.eq(Mux(sample, self.divisor - 1, count - 1))
         with m.If(sample):
