@@ -61,6 +61,10 @@ def test_what_documents_tell_users_to_run_runs(tmp_path, monkeypatch):
                 parent = main.make_context("systolith", words[1:])
                 assert bench.commands[words[2]].make_context(words[2], words[3:], parent).params, (
                     document.name, line)
+            elif words[:2] == ["systolith", "build"]:
+                # Minutes of place and route.
+                parent = main.make_context("systolith", words[1:])
+                assert main.commands["build"].make_context("build", words[2:], parent).params
             elif words[0] == "systolith":
                 result = CliRunner().invoke(main, words[1:])
                 assert result.exit_code == 0, (document.name, line, result.output)

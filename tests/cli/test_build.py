@@ -11,8 +11,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from click.testing import CliRunner
 from systolith.cli import main
-from systolith.cli.build import build
-from systolith.cli.group import Commands
 from systolith_boards import program
 from systolith_boards.boards import BOARDS
 from systolith_hw.config import CoreConfig
@@ -43,8 +41,7 @@ def run_build(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "systolith_boards.soc", soc)
     monkeypatch.setenv("SYSTOLITH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    group = Commands("systolith", commands={"build": build})
-    return lambda *arguments: CliRunner().invoke(group, ["build", *map(str, arguments)])
+    return lambda *arguments: CliRunner().invoke(main, ["build", *map(str, arguments)])
 
 
 def refusal(result):
@@ -228,5 +225,5 @@ def test_the_packages_loader_is_found(tmp_path, monkeypatch):
 
 
 def test_commands_are_listed(run):
-    assert {"boards", "program"} <= set(main.commands)
+    assert {"boards", "build", "program"} <= set(main.commands)
     assert "Load a bitstream onto a board." in run("-h").stdout

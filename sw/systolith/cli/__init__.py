@@ -12,6 +12,7 @@ from .assembly import asm, disasm
 from .bench import bench
 from .bench_vector import bench_vector
 from .boards import boards
+from .build import build
 from .completion import completion
 from .demo import demo
 from .doctor import doctor
@@ -35,6 +36,7 @@ First steps:
   systolith demo                                train, compile, run on the emitted Verilog
   systolith generate --preset demo -o build/demo
   systolith gemm -m 100 -n 70 -k 300 --device rtl
+  systolith build --board icebreaker            a bitstream; systolith boards lists others
   systolith COMMAND -h                          options and an example of every command
 """)
 @click.version_option(metadata.version("systolith"), prog_name="systolith")
@@ -47,6 +49,6 @@ def main():
 
 
 bench.add_command(bench_vector)
-for command in (generate, presets, gemm, bench, demo, timeline, boards, program, asm, disasm,
-                doctor, completion):
+for command in (generate, presets, gemm, bench, demo, timeline, boards, build, program, asm,
+                disasm, doctor, completion):
     main.add_command(command)
