@@ -66,14 +66,13 @@ def test_the_configuration_fits_the_multipliers_of_the_chip(board):
     assert board.memory_bytes <= 1 << board.config.bus.addr_bits
 
 
-def test_sdram_has_the_size_that_its_address_pins_select():
-    columns = {"colorlight_5a75b": 8}  # 1 Mi words a chip; 16 Mi words have 512 columns
-    for board in BOARDS.values():
-        if board.memory != "sdram":
-            continue
-        pins = {name: len(of) for name, of in board.pins.items()}
-        words = 1 << pins["sdram_a"] + pins["sdram_ba"] + columns.get(board.name, 9)
-        assert words * pins["sdram_dq"] // 8 == board.memory_bytes
+@pytest.mark.parametrize("name, columns, size", [
+    ("ulx3s_85f", 9, 32 << 20), ("icesugar_pro", 9, 32 << 20), ("colorlight_5a75b", 8, 4 << 20)])
+def test_sdram_has_the_size_that_its_address_pins_select(name, columns, size):
+    board = replace(BOARDS[name], memory="sdram", memory_bytes=size)
+    pins = {name: len(of) for name, of in board.pins.items()}
+    words = 1 << pins["sdram_a"] + pins["sdram_ba"] + columns
+    assert words * pins["sdram_dq"] // 8 == size
 
 
 def test_inverted_leds_say_so():
@@ -135,7 +134,7 @@ def test_a_file_adds_a_board(tmp_path):
     assert isinstance(board, Board)
     assert (board.name, board.device) == ("icepi_zero", "LFE5U-25F")
     assert board.pins["clk"][0].site == "M1"
-    assert len(board.pins["sdram_dq"]) == 16
+    assert board.memory_bytes == 48 << 10
 
 
 @pytest.mark.parametrize("text, count", [("", 0), ("\nother = board\n", 2)])

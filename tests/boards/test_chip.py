@@ -1,5 +1,7 @@
 """Whole chips behind their serial line: the host's software, the Verilog, and the model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import systolith_boards.soc.chip
@@ -141,6 +143,13 @@ def test_a_chip_that_does_not_answer_is_said(chip):
         BoardDevice(own, port="ttyTEST", baud=round(top.clock_hz / DIVISOR),
                     open_port=lambda name, baud: Dead(port),
                     clock=lambda: port.cycle / port.clock_hz)
+
+
+def test_memory_that_no_chip_has_yet_is_refused():
+    board = replace(BOARDS["ulx3s_25f"], memory="sdram", memory_bytes=32 << 20)
+    with pytest.raises(ValueError) as caught:
+        top_of(board, board.config)
+    assert str(caught.value) == "memory of ulx3s_25f must be bram or spram, not 'sdram'"
 
 
 def test_a_baud_that_the_clock_cannot_make_is_refused():

@@ -126,11 +126,11 @@ def test_boards_lists_chips_configurations_and_what_they_reach(run, run_json):
     report = run_json("boards")
     assert list(report) == list(BOARDS)
     ulx3s = report["ulx3s_85f"]
-    assert (ulx3s["chip"], ulx3s["macs_per_cycle"], ulx3s["target_mhz"]) == ("LFE5U-85F", 128, 125)
-    assert (ulx3s["memory"], ulx3s["memory_bytes"]) == ("sdram", 32 << 20)
+    assert (ulx3s["chip"], ulx3s["macs_per_cycle"], ulx3s["target_mhz"]) == ("LFE5U-85F", 128, 40)
+    assert (ulx3s["memory"], ulx3s["memory_bytes"]) == ("bram", 128 << 10)
     assert ulx3s["pins"]["clk"] == ["G2"]
     line, = (line for line in run("boards").stdout.splitlines() if "ulx3s_85f " in line)
-    assert re.search(r"LFE5U-85F +ecp5_85f +16 x 8 int8 +ecp5 +125 +32\.0 +32 MiB SDRAM", line)
+    assert re.search(r"LFE5U-85F +ecp5_85f +16 x 8 int8 +ecp5 +40 +10\.2 +128 KiB block RAM", line)
 
 
 @pytest.mark.parametrize("command", ["boards", "program --board icebreaker"])

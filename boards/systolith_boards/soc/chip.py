@@ -104,9 +104,12 @@ class Top(wiring.Component):
     Raises
     ------
     ValueError
-        The clock is none that the chip's PLL makes, or ``baud`` none that divides it.
+        The clock is none that the chip's PLL makes, ``baud`` none that divides it, or the board's
+        memory neither block RAM nor single-port RAM.
     """
     def __init__(self, *, board: Board, config: CoreConfig, target_hz: float, baud: float = BAUD):
+        if board.memory not in ("bram", "spram"):
+            raise ValueError(f"memory of {board.name} must be bram or spram, not {board.memory!r}")
         self.board = board
         self.config = config
         self.target_hz = target_hz
