@@ -31,6 +31,8 @@ ENGINES = 4  # load, execute, vector, store: opcodes 1 to 4
 class Fetch(wiring.Component):
     """Asks for a program's commands, one burst or more each, as far ahead as there is room.
 
+    Timing: a burst every other cycle; each is checked in the cycle before it is offered.
+
     Members
     -------
     start : ``In(1)``
@@ -63,11 +65,15 @@ class Fetch(wiring.Component):
         offset_bits = exact_log2(self.config.bus.data_bytes)
         word = Signal(32 - offset_bits, reset_less=True)
         part = Signal(range(words // burst_words))
-        m.d.comb += [
+        checked = Signal()
+        m.d.sync += [
+            checked.eq(self.left != 0),
             self.blocked.eq((self.left != 0) & (part == 0)
                             & (Cat(Const(0, offset_bits), word) + COMMAND_BYTES
                                > self.window_bytes)),
-            self.bursts.valid.eq((self.left != 0) & ~self.blocked),
+        ]
+        m.d.comb += [
+            self.bursts.valid.eq(checked & ~self.blocked),
             self.bursts.payload.word.eq(word),
             self.bursts.payload.words.eq(burst_words - 1),
             self.bursts.payload.last.eq(1),
@@ -77,10 +83,10 @@ class Fetch(wiring.Component):
                 word.eq(self.address[offset_bits:]),
                 self.left.eq(self.commands),
                 part.eq(0),
+                checked.eq(0),
             ]
         with m.Elif(self.bursts.valid & self.bursts.ready):
-            m.d.sync += word.eq(word + burst_words)
-            m.d.sync += part.eq(part + 1)
+            m.d.sync += [checked.eq(0), word.eq(word + burst_words), part.eq(part + 1)]
             with m.If(part == words // burst_words - 1):
                 m.d.sync += [self.left.eq(self.left - 1), part.eq(0)]
         return m

@@ -135,7 +135,11 @@ class Gate(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        now  = Signal(gate_layout, reset_less=True)
+        new  = self.waits.payload
+        waits = Signal(2, reset_less=True)  # slots in use
+        numbers = Signal(new.number.shape(), reset_less=True)
+        inside = [Signal(self.loops, name=f"inside{slot}", reset_less=True)
+                  for slot in range(2)]     # the loops inside the slot's level
         ahead = Signal()  # these are for a command that has not begun
         have = Signal(2)
         want = Signal(2)
@@ -146,33 +150,35 @@ class Gate(wiring.Component):
         begins = self.first.all()  # a command's first element
         take = self.waits.valid & self.waits.ready
         for slot in range(2):
-            level = now.level[slot]
-            final = Cat(self.last[i] | (level > i) for i in range(self.loops)).all()
-            m.d.comb += needs[slot].eq(now.valid[slot] & (begins | ~ahead)
-                                       & at_level(self.first, level, self.loops))
+            final = (self.last | inside[slot]).all()
+            m.d.comb += needs[slot].eq(waits[slot] & (begins | ~ahead)
+                                       & (self.first | ~inside[slot]).all())
             with m.If(take):
-                m.d.sync += want[slot].eq(self.waits.payload.valid[slot])
+                m.d.sync += [
+                    want[slot].eq(new.valid[slot]),
+                    inside[slot].eq(Cat(new.level[slot] > i for i in range(self.loops))),
+                ]
             with m.Elif(self.pass_ & needs[slot]):
                 m.d.sync += [have[slot].eq(0), want[slot].eq(~final)]
             with m.Elif(self.wait.valid & self.wait.ready & (slot_asked == slot)):
                 m.d.sync += [have[slot].eq(1), want[slot].eq(0)]
         with m.If(take):
-            m.d.sync += [now.eq(self.waits.payload), ahead.eq(1)]
+            m.d.sync += [waits.eq(new.valid), numbers.eq(new.number), ahead.eq(1)]
         with m.Elif(self.pass_ & begins):
             m.d.sync += ahead.eq(0)
         m.d.comb += [
             self.waits.ready.eq(~ahead & ~have.any() & ~want.any()),
             self.open.eq((~needs | have).all() & (ahead | ~begins)),
             # Take turns: the wait of an outer loop's next iteration must not hold up the inner one.
-            next_slot.eq(Mux(now.valid.all(),
-                             Mux(want[0] == want[1], ~slot_asked, want[1]), now.valid[1])),
+            next_slot.eq(Mux(waits.all(),
+                             Mux(want[0] == want[1], ~slot_asked, want[1]), waits[1])),
             self.wait.valid.eq(want.bit_select(slot_asked, 1)),
             self.wait.payload.eq(number),
         ]
-        first_slot = ~self.waits.payload.valid[0]
+        first_slot = ~new.valid[0]
         m.d.sync += [
             slot_asked.eq(Mux(take, first_slot, next_slot)),
-            number.eq(Mux(take, self.waits.payload.number[first_slot], now.number[next_slot])),
+            number.eq(Mux(take, new.number[first_slot], numbers[next_slot])),
         ]
         return m
 
