@@ -381,6 +381,7 @@ class Dispatcher(wiring.Component):
         zero   = Signal(words, reset_less=True)
         ended  = Signal()
         ended_control = Signal(reset_less=True)
+        bad_value = Signal(reset_less=True)  # of a credit
         passed = Signal()
         done   = Signal()
         for i in range(words):
@@ -396,9 +397,15 @@ class Dispatcher(wiring.Component):
             passed.eq(ended & ~bad.any() & ~zero.any() & ~wrong),
             queues.commit.eq(passed & ~ended_control),
         ]
-        m.d.sync += [ended.eq(step & last), ended_control.eq(is_control)]
+        m.d.sync += [
+            ended.eq(step & last),
+            ended_control.eq(is_control),
+            bad_value.eq(bad_credit(control)),
+        ]
         with m.If(passed & ended_control):
             m.d.sync += acting.eq(1)
+        with m.Elif(done):
+            m.d.sync += acting.eq(0)
         opcode = kept.opcode if words > 1 else source[:len(kept.opcode)]
         with m.If(take & (number == words - 1) & (opcode == Opcode.CONTROL)):
             m.d.sync += closed.eq(1)
@@ -425,12 +432,12 @@ class Dispatcher(wiring.Component):
             with m.If(ended & ~passed):
                 m.d.sync += [wrong.eq(1), code.eq(
                     Mux(bad.any(), ErrorCode.BAD_FIELD, ErrorCode.ZERO_COUNT))]
-            with m.If(acting & bad_credit(control)):
+            with m.If(acting & bad_value):
                 m.d.sync += [wrong.eq(1), code.eq(ErrorCode.BAD_FIELD)]
             with m.If(self.fetch_blocked & (left == self.fetch_left) & ~self.exhausted):
                 m.d.sync += [wrong.eq(1), code.eq(ErrorCode.MEMORY_ADDRESS)]
 
-        self._act(m, acting, control, operation, addend, done, queues)
+        self._act(m, acting & ~bad_value, control, operation, addend, done, queues)
         m.d.comb += [
             self.finished.eq(self.exhausted & queues.empty),
             self.blocked.eq(Mux(acting, operation == ControlOp.FENCE, bits_valid & ~room)),
@@ -461,8 +468,6 @@ class Dispatcher(wiring.Component):
                     m.d.comb += [self.interrupt.eq(1), done.eq(1)]
                 with m.Case(ControlOp.CREDIT):
                     m.d.comb += [
-                        self.raise_.valid.eq(~bad_credit(control)),
-                        done.eq(self.raise_.valid & self.raise_.ready & (credits == 1)),
+                        self.raise_.valid.eq(1),
+                        done.eq(self.raise_.ready & (credits == 1)),
                     ]
-        with m.If(done):
-            m.d.sync += acting.eq(0)

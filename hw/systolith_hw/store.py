@@ -171,7 +171,8 @@ class StoreEngine(wiring.Component):
         word_valid = Signal()
         turned = Signal(8 * bus_bytes)
         m.d.comb += turned.eq(rotate_bytes(chunk, (moving.offset - moving.lane)[:offset_bits]))
-        mask = Cat((moving.offset <= i) & (i <= moving.last) for i in range(bus_bytes))
+        mask = Cat((moving.offset <= i if i + 1 < bus_bytes else 1) & (i <= moving.last if i else 1)
+                   for i in range(bus_bytes))
         with m.If(valid):
             for i in range(bus_bytes):
                 with m.If(mask[i]):
