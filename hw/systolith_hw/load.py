@@ -198,7 +198,8 @@ class LoadEngine(wiring.Component):
             m.d.sync += [
                 write_valid.eq(turned_valid),
                 write.eq(turned),
-                mask.eq(Cat((turned.lane <= i) & (i <= turned.last if i else 1) for i in range(mask_bits))),
+                mask.eq(Cat((turned.lane <= i) & (i <= turned.last if i else 1)
+                            for i in range(mask_bits))),
             ]
 
         still = (runs.empty & stepper.idle & ~turned_valid & ~write_valid
