@@ -21,7 +21,12 @@ gate_layout = data.StructLayout({
 def at_level(flags, level, loops: int):
     """Whether all of the ``loops`` inside ``level`` have their flag set (``first``: an iteration
     of the level begins; ``last``: it ends); level 15 means all loops."""
-    return Cat(flags[i] | (level <= i) for i in range(loops)).all()
+    return Cat(flags[i] | ~_inside(i, level) for i in range(loops)).all()
+
+
+def _inside(loop: int, level):
+    """Whether ``loop`` is inside ``level``, which is above it; as no carry chain."""
+    return ~Cat(level == i for i in range(loop + 1)).any()
 
 
 class Semaphores(wiring.Component):
@@ -156,7 +161,8 @@ class Gate(wiring.Component):
             with m.If(take):
                 m.d.sync += [
                     want[slot].eq(new.valid[slot]),
-                    inside[slot].eq(Cat(new.level[slot] > i for i in range(self.loops))),
+                    inside[slot].eq(Cat(_inside(i, new.level[slot])
+                                         for i in range(self.loops))),
                 ]
             with m.Elif(self.pass_ & needs[slot]):
                 m.d.sync += [have[slot].eq(0), want[slot].eq(~final)]
