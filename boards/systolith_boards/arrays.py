@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 from rich.console import Console
 from rich.table import Table
 from systolith_hw.arrays import array_of
-from systolith_hw.cells import flat_ports
 from systolith_hw.emit import emit_verilog
 from systolith_hw.formats import BITS, STRATEGIES, check_family
 from systolith_hw.latency import array_latency
@@ -29,8 +26,9 @@ from systolith_hw.parts import ArrayConfig
 
 from .placement import SITES_85F, fix, side_by_side
 from .synthesis import run_tool
+from .wrapped import Wrapped
 
-__all__ = ["CHIPS", "Chip", "Wrapped", "area", "clock", "measure", "synthesise"]
+__all__ = ["CHIPS", "Chip", "area", "clock", "measure", "synthesise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,51 +67,6 @@ CHIPS = {
     "lfe5u-25f": _ecp5("--25k"),
     "lfe5u-85f": _ecp5("--85k", "--router", "router2", sites=SITES_85F),
 }
-
-
-class Wrapped(wiring.Component):
-    """``array`` between registers: its inputs take a line of shifted bits, outputs are one parity.
-
-    Inputs that were the line itself would be delays of each other, and so would all that the array
-    delays: a synthesiser would merge registers of the array that have nothing to do with another.
-
-    Parameters
-    ----------
-    array : wiring.Component
-
-    Members
-    -------
-    serial : ``In(1)``
-        What is shifted in.
-    load : ``In(1)``
-        Take the line.
-    parity : ``Out(1)``
-        Of all outputs, some cycles later.
-    """
-    def __init__(self, *, array: wiring.Component):
-        self.array = array
-        super().__init__({"serial": In(1), "load": In(1), "parity": Out(1)})
-
-    def elaborate(self: Any, platform: Any) -> Module:
-        m: Any = Module()
-        m.submodules.array = self.array
-        ports = flat_ports(self.array).values()
-        inputs: Any = Cat(value for value, is_input in ports if is_input)
-        outputs = Cat(value for value, is_input in ports if not is_input)
-        line = Signal(len(inputs), reset_less=True)
-        held = Signal(len(inputs), reset_less=True)
-        m.d.comb += inputs.eq(held)
-        m.d.sync += line.eq(Cat(self.serial, line))
-        with m.If(self.load):
-            m.d.sync += held.eq(line)
-        bits: Any = Signal(len(outputs), name="outputs", reset_less=True)
-        m.d.sync += bits.eq(outputs)
-        while len(bits) > 1:
-            parities = Signal(-(-len(bits) // 4), reset_less=True)
-            m.d.sync += parities.eq(Cat(bits[i:i + 4].xor() for i in range(0, len(bits), 4)))
-            bits = parities
-        m.d.comb += self.parity.eq(bits)
-        return m
 
 
 def synthesise(component: wiring.Component, *, chip: str, directory: Path,
@@ -181,7 +134,7 @@ def measure(array: ArrayConfig, *, chip: str, seeds: tuple[int, ...], frequency:
               "latency": array_latency(array)}
     if not seeds:
         return found
-    synthesise(Wrapped(array=array_of(array)), chip=chip, directory=directory,
+    synthesise(Wrapped(part=array_of(array)), chip=chip, directory=directory,
                inferring=array.strategy == "generic")
     if array.strategy == "ecp5" and CHIPS[chip].sites and not scatter:
         fix(directory / "top.json", side_by_side(array.rows, array.cols, CHIPS[chip].sites))

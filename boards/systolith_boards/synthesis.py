@@ -1,31 +1,36 @@
 """Area of an emitted core, by block, and its clock, from Yosys and nextpnr.
 
 ``python -m systolith_boards.synthesis --preset tiny --family ice40`` prints a table; ``--block
-vector`` looks at one engine alone.
+vector`` looks at one part alone. The clock of a part is that of the part between registers.
 """
 
 import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from amaranth.lib import wiring
 from rich.console import Console
 from rich.table import Table
+from systolith_hw.axi import AxiReader, AxiWriter
 from systolith_hw.config import PRESETS, CoreConfig
+from systolith_hw.control import Control
 from systolith_hw.core import Core
-from systolith_hw.dispatch import Dispatcher
+from systolith_hw.dispatch import Dispatcher, Fetch
 from systolith_hw.emit import emit_verilog
 from systolith_hw.execute import ExecuteEngine
 from systolith_hw.formats import check_family
 from systolith_hw.load import LoadEngine
+from systolith_hw.semaphore import Semaphores
 from systolith_hw.store import StoreEngine
 from systolith_hw.vector import VectorEngine
 
 from .tools import packaged, run_command
+from .wrapped import Wrapped
 
 __all__ = ["BLOCKS", "FAMILIES", "Family", "area_by_block", "cells", "clock", "run_tool",
            "summary"]
@@ -59,8 +64,19 @@ FAMILIES = {
                 "RAM": ("RAMB18E1", "RAMB36E1")}),
 }
 
-BLOCKS = {"core": Core, "dispatcher": Dispatcher, "load": LoadEngine, "execute": ExecuteEngine,
-          "vector": VectorEngine, "store": StoreEngine}
+BLOCKS: Mapping[str, Callable[[CoreConfig], wiring.Component]] = {
+    "core": lambda config: Core(config=config),
+    "control": lambda config: Control(config=config),
+    "fetch": lambda config: Fetch(config=config),
+    "dispatcher": lambda config: Dispatcher(config=config),
+    "semaphores": lambda config: Semaphores(count=config.control.semaphores, waiters=4, raisers=5),
+    "reader": lambda config: AxiReader(config=config.bus, prefetch=config.control.prefetch),
+    "writer": lambda config: AxiWriter(config=config.bus),
+    "load": lambda config: LoadEngine(config=config),
+    "execute": lambda config: ExecuteEngine(config=config),
+    "vector": lambda config: VectorEngine(config=config),
+    "store": lambda config: StoreEngine(config=config),
+}
 
 
 def run_tool(tool: str, arguments: list[str], directory: Path, *,
@@ -183,7 +199,7 @@ def main(preset: str, assignments: tuple[str, ...], family: str, block: str,
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     top = config.name if block == "core" else block
-    verilog = emit_verilog(BLOCKS[block](config=config), name=top, vendor_cells=True)
+    verilog = emit_verilog(BLOCKS[block](config), name=top, vendor_cells=True)
     console = Console()
     with tempfile.TemporaryDirectory() as scratch, console.status("synthesising by block"):
         blocks = area_by_block(cells(verilog, top=top, family=family, flatten=False),
@@ -199,12 +215,15 @@ def main(preset: str, assignments: tuple[str, ...], family: str, block: str,
         table.add_section()
         table.add_row("whole, flattened", *map(str, summary(whole[top], family).values()))
     console.print(table)
-    for seed in seeds:
-        with tempfile.TemporaryDirectory() as scratch, console.status("placing and routing"):
-            cells(verilog, top=top, family=family, directory=Path(scratch))
-            mhz = clock(Path(scratch), top=top, family=family, seed=seed,
-                        frequency=frequency)
-        console.print(f"seed {seed}: {mhz:.1f} MHz")
+    if not seeds:
+        return
+    if block != "core":
+        verilog = emit_verilog(Wrapped(part=BLOCKS[block](config)), name=top, vendor_cells=True)
+    with tempfile.TemporaryDirectory() as scratch, console.status("placing and routing"):
+        cells(verilog, top=top, family=family, directory=Path(scratch))
+        for seed in seeds:
+            mhz = clock(Path(scratch), top=top, family=family, seed=seed, frequency=frequency)
+            console.print(f"seed {seed}: {mhz:.1f} MHz")
 
 
 if __name__ == "__main__":

@@ -125,13 +125,12 @@ class AxiReader(wiring.Component):
         clients = ((self.loads, self.load_words, self.load_word, LOADS),
                    (self.commands, self.command_words, self.command_word, COMMANDS))
         free  = Signal()  # the address register can take a burst
-        taken = []
+        taken, accepts = [], []
         m.d.comb += free.eq(~self.halt & (~self.arvalid | self.arready))
         with m.If(self.arready):
             m.d.sync += self.arvalid.eq(0)
         under_way = Signal(range(self.config.read_words + command_words + 1))
-        asked = Signal(9)
-        m.d.comb += asked.eq(0)
+        asked = Signal()    # a burst was accepted in the cycle before
         # Commands come first: they are few, and everything waits for them.
         for bursts, words, pulse, number in reversed(clients):
             fifo = fifos[number]
@@ -154,9 +153,9 @@ class AxiReader(wiring.Component):
                 fifo.o.ready.eq(words.ready),
             ]
             taken.append(bursts.valid & fits)
+            accepts.append(accept)
             leave = words.valid & words.ready
             with m.If(accept):
-                m.d.comb += asked.eq(burst.words + 1)
                 m.d.sync += [
                     space.eq(space - burst.words - 1 + leave),
                     self.arvalid.eq(1),
@@ -172,7 +171,10 @@ class AxiReader(wiring.Component):
             self.idle.eq((under_way == 0) & ~self.arvalid),
         ]
         _constants(m, self, "ar", self.config)
-        m.d.sync += under_way.eq(under_way + asked - self.rvalid)
+        m.d.sync += [
+            asked.eq(Cat(*accepts).any()),
+            under_way.eq(under_way + Mux(asked, self.arlen + 1, 0) - self.rvalid),
+        ]
         return m
 
 

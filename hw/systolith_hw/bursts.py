@@ -1,6 +1,6 @@
 """Runs of bytes cut into bus bursts."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -53,17 +53,16 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         word  = Signal(32 - self.offset_bits, reset_less=True)
-        left  = Signal(17, reset_less=True)  # words of the run still to ask for, less one
-        valid = Signal()
         burst_bits = exact_log2(self.max_burst)
-        room  = Signal(max(burst_bits, 1))  # words up to the next boundary, less one
-        last  = Signal()
+        place = word[:burst_bits]  # up to the next boundary are ~place words and one
+        left  = Signal(burst_bits, reset_less=True)     # words of the last burst, less one
+        beyond = Signal(signed(18), reset_less=True)    # words beyond the boundary, less one
+        valid = Signal()
+        last  = beyond[-1]
         words = Signal(8)
         accept = Signal()
         m.d.comb += [
-            room.eq(~word[:burst_bits] if burst_bits else 0),
-            last.eq(left <= room),
-            words.eq(Mux(last, left, room)),
+            words.eq(Mux(last, left, ~place) if burst_bits else 0),
             self.burst.valid.eq(valid),
             self.burst.payload.word.eq(word),
             self.burst.payload.words.eq(words),
@@ -72,17 +71,20 @@ class BurstSplitter(wiring.Component):
             self.run.ready.eq(~valid | (self.burst.ready & last)),
             accept.eq(self.run.valid & self.run.ready),
         ]
-        offset = self.run.payload.address[:self.offset_bits]
+        address, more = self.run.payload.address, self.run.payload.bytes - 1
+        boundary = Cat(address[:self.offset_bits + burst_bits], Const(1, 1)).as_signed()
         with m.If(accept):
             m.d.sync += [
                 valid.eq(1),
-                word.eq(self.run.payload.address[self.offset_bits:]),
-                left.eq((self.run.payload.bytes + offset - 1) >> self.offset_bits),
+                word.eq(address[self.offset_bits:]),
+                left.eq((more + address[:self.offset_bits]) >> self.offset_bits),
+                beyond.eq((more + boundary) >> self.offset_bits),
             ]
         with m.Elif(valid & self.burst.ready):
-            m.d.sync += [valid.eq(~last), left.eq(left - words - 1)]
-            if burst_bits:
-                m.d.sync += word.eq(Cat(Const(0, burst_bits), word[burst_bits:] + 1))
-            else:
-                m.d.sync += word.eq(word + 1)
+            m.d.sync += [
+                valid.eq(~last),
+                word.eq(Cat(Const(0, burst_bits), word[burst_bits:] + 1)),
+                left.eq(beyond),
+                beyond.eq(beyond - self.max_burst),
+            ]
         return m

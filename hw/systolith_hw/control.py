@@ -1,9 +1,11 @@
 """Control and status: the AXI4-Lite slave, the core's state, errors, interrupt and counters."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
+from .choose import choose
 from .config import CoreConfig
 from .isa import ErrorCode
 from .record import INDEX_BITS, error_layout
@@ -33,7 +35,8 @@ class Control(wiring.Component):
     start written beside it is ignored.
 
     Timing: a write takes effect two cycles after its address and data came, a read answers after
-    two. Configuration registers may be written only while the core is not busy.
+    two. Configuration registers may be written only while the core is not busy: in
+    the cycle in which a command writes a parameter, the host's word for one is lost.
 
     Members
     -------
@@ -131,9 +134,8 @@ class Control(wiring.Component):
         if self.config.bus.addr_bits > 32:
             fields["window_high"] = self.window[32:]
         for i in range(1, self.config.control.params):
-            fields[f"param{i}"] = self.params[i]
-            with m.If(self.param_write & (self.param_number == i)):
-                m.d.sync += self.params[i].eq(self.param_value)
+            with m.If((self.param_write & (self.param_number == i)) | written(f"param{i}")):
+                m.d.sync += self.params[i].eq(Mux(self.param_write, self.param_value, word))
         for name, signal in fields.items():
             with m.If(written(name)):
                 m.d.sync += signal.eq(word[low_bits.get(name, 0):])
@@ -197,6 +199,11 @@ class Control(wiring.Component):
             **{f"param{i}": self.params[i] for i in range(1, self.config.control.params)},
             **{COUNTERS[name].name: counter for name, counter in counters.items()},
         }
+        places = [Const(0, 32)] * (1 + max(REGISTERS[name].offset >> 2 for name in values))
+        for name, value in values.items():
+            places[REGISTERS[name].offset >> 2] = Value.cast(value)
+        place_bits = bits_for(len(places) - 1)
+        places += [Const(0, 32)] * (2 ** place_bits - len(places))
         read_address = Signal(PAGE_BITS, reset_less=True)
         reading = Signal()
         m.d.comb += self.arready.eq(~reading & ~self.rvalid)
@@ -206,8 +213,6 @@ class Control(wiring.Component):
             m.d.sync += self.rvalid.eq(0)
         with m.If(reading):
             m.d.sync += [reading.eq(0), self.rvalid.eq(1), self.rdata.eq(0)]
-            with m.Switch(read_address[2:]):
-                for name, value in values.items():
-                    with m.Case(REGISTERS[name].offset >> 2):
-                        m.d.sync += self.rdata.eq(value)
+            with m.If(read_address[2 + place_bits:] == 0):
+                m.d.sync += self.rdata.eq(choose(places, read_address[2:2 + place_bits]))
         return m

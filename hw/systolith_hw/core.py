@@ -218,14 +218,16 @@ class Core(wiring.Component):
     def _errors(self, m, control, dispatcher, semaphores, engines, deadlock):
         """Report the first error; of several in one cycle, the one nearest to the data."""
         overflow = Signal(error_layout)
+        raised = Signal(INDEX_BITS, reset_less=True)  # the command that raised in the cycle before
         m.d.comb += [
             overflow.valid.eq(semaphores.overflow.any()),
             overflow.code.eq(ErrorCode.SEMAPHORE_OVERFLOW),
-            overflow.index.eq(dispatcher.index),
+            overflow.index.eq(raised),
         ]
-        for i, engine in enumerate(engines):
-            with m.If(semaphores.overflow[i]):
-                m.d.comb += overflow.index.eq(engine.raise_index)
+        m.d.sync += raised.eq(dispatcher.index)
+        for engine in reversed(engines):   # the first of them is granted
+            with m.If(engine.raise_.valid):
+                m.d.sync += raised.eq(engine.raise_index)
         for source in (deadlock, overflow, dispatcher.error,
                        *(engine.error for engine in reversed(engines))):
             with m.If(source.valid):

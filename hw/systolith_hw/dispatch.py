@@ -3,7 +3,7 @@
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
+from amaranth.utils import bits_for, exact_log2
 
 from .axi import word_layout
 from .bursts import burst_layout
@@ -30,6 +30,8 @@ ENGINES = 4  # load, execute, vector, store: opcodes 1 to 4
 
 class Fetch(wiring.Component):
     """Asks for a program's commands, one burst or more each, as far ahead as there is room.
+
+    Timing: a burst every other cycle; each is checked in the cycle before it is offered.
 
     Members
     -------
@@ -63,11 +65,15 @@ class Fetch(wiring.Component):
         offset_bits = exact_log2(self.config.bus.data_bytes)
         word = Signal(32 - offset_bits, reset_less=True)
         part = Signal(range(words // burst_words))
-        m.d.comb += [
+        checked = Signal()
+        m.d.sync += [
+            checked.eq(self.left != 0),
             self.blocked.eq((self.left != 0) & (part == 0)
                             & (Cat(Const(0, offset_bits), word) + COMMAND_BYTES
                                > self.window_bytes)),
-            self.bursts.valid.eq((self.left != 0) & ~self.blocked),
+        ]
+        m.d.comb += [
+            self.bursts.valid.eq(checked & ~self.blocked),
             self.bursts.payload.word.eq(word),
             self.bursts.payload.words.eq(burst_words - 1),
             self.bursts.payload.last.eq(1),
@@ -77,10 +83,10 @@ class Fetch(wiring.Component):
                 word.eq(self.address[offset_bits:]),
                 self.left.eq(self.commands),
                 part.eq(0),
+                checked.eq(0),
             ]
         with m.Elif(self.bursts.valid & self.bursts.ready):
-            m.d.sync += word.eq(word + burst_words)
-            m.d.sync += part.eq(part + 1)
+            m.d.sync += [checked.eq(0), word.eq(word + burst_words), part.eq(part + 1)]
             with m.If(part == words // burst_words - 1):
                 m.d.sync += [self.left.eq(self.left - 1), part.eq(0)]
         return m
@@ -90,7 +96,7 @@ class CommandQueues(wiring.Component):
     """One block RAM with a queue for every engine, and the command each engine looks at, which
     counts as one of the queue.
 
-    Timing: a command reaches its idle engine ``words + 3`` cycles after ``commit``, and the next
+    Timing: a command reaches its idle engine ``words + 4`` cycles after ``commit``, and the next
     one as many cycles after it was accepted; ``words + 1`` cycles a command for all engines
     together.
 
@@ -99,9 +105,9 @@ class CommandQueues(wiring.Component):
     write : ``In(1)``
         Put ``data`` as word ``word`` of the next command of queue ``engine``.
     commit : ``In(1)``
-        With the last word: the command is complete.
+        The cycle after the last word, in which that queue takes no other: the command counts.
     space : ``Out(ENGINES)``
-        The queue has room for a command.
+        The queue has room for a command, also where the one before is yet to be committed.
     empty : ``Out(1)``
         No command is on its way to an engine.
     command : ``Out(stream of commands)`` array
@@ -134,17 +140,21 @@ class CommandQueues(wiring.Component):
         reading = Signal()
         reader = Signal(range(ENGINES))
         read_word = Signal(range(words))
-        loading = Signal()
-        loaded_engine = Signal(range(ENGINES))
-        loaded_word = Signal(range(words))
         read_end = Signal()
+        # The RAM's output, and a register right behind it, on the way to any engine's record.
+        stages = [(Signal(name=f"loading{i}"), Signal(range(ENGINES), name=f"loading_engine{i}"),
+                   Signal(range(words), name=f"loading_word{i}")) for i in range(2)]
+        loading, loaded_engine, loaded_word = stages[-1]
+        loaded = Signal(self.config.bus.data_bits, reset_less=True)
+        ending = Signal(ENGINES)  # the command's last word came in the cycle before
 
         def place(engine, slot, word):
             """Address of a command's word in the RAM."""
             return ((engine * depth) + slot) * words + word
 
         m.d.comb += [
-            self.space.eq(Cat(count != depth for count in counts)),
+            self.space.eq(Cat(count + ended < depth
+                              for count, ended in zip(counts, ending, strict=True))),
             self.empty.eq(~Cat(counts).any()),
             ram.write_en.eq(self.write),
             ram.write_addr.eq(place(self.engine, tails[self.engine], self.word)),
@@ -153,31 +163,31 @@ class CommandQueues(wiring.Component):
             ram.read_addr.eq(place(reader, heads[reader], read_word)),
             read_end.eq(reading & (read_word == words - 1)),
         ]
-        with m.If(self.commit):
-            m.d.sync += tails[self.engine].eq(_next(tails[self.engine], depth))
+        m.d.sync += ending.eq(Mux(self.write & (self.word == words - 1), 1 << self.engine, 0))
+        for tail, ended in zip(tails, ending, strict=True):
+            with m.If(self.commit & ended):
+                m.d.sync += tail.eq(_next(tail, depth))
         with m.If(~reading):
             for engine in reversed(range(ENGINES)):
-                arriving = loading & (loaded_engine == engine)
+                arriving = Cat(active & (number == engine) for active, number, _ in stages).any()
                 with m.If((counts[engine] != 0) & ~full[engine] & ~arriving):
                     m.d.sync += [reading.eq(1), reader.eq(engine)]
         with m.Else():
             m.d.sync += read_word.eq(_next(read_word, words))
             with m.If(read_end):
                 m.d.sync += [reading.eq(0), heads[reader].eq(_next(heads[reader], depth))]
-        m.d.sync += [
-            loading.eq(reading),
-            loaded_engine.eq(reader),
-            loaded_word.eq(read_word),
-        ]
+        for stage, before in zip(stages, [(reading, reader, read_word), *stages], strict=False):
+            m.d.sync += [now.eq(old) for now, old in zip(stage, before, strict=True)]
+        m.d.sync += loaded.eq(ram.read_data)
         for engine in range(ENGINES):
             record = Signal(RECORD_BITS, name=f"record{engine}", reset_less=True)
             port = self.command[engine]
             m.d.comb += [port.valid.eq(full[engine]), port.payload.eq(record)]
             m.d.sync += counts[engine].eq(
-                counts[engine] + (self.commit & (self.engine == engine))
+                counts[engine] + (self.commit & ending[engine])
                 - (port.valid & port.ready))
             with m.If(loading & (loaded_engine == engine)):
-                m.d.sync += record.word_select(loaded_word, len(self.data)).eq(ram.read_data)
+                m.d.sync += record.word_select(loaded_word, len(self.data)).eq(loaded)
                 with m.If(loaded_word == words - 1):
                     m.d.sync += full[engine].eq(1)
             with m.Elif(port.valid & port.ready):
@@ -194,9 +204,11 @@ class Dispatcher(wiring.Component):
     """Takes the program's commands in order, checks them, applies parameter registers, and hands
     them to their queues; does control commands itself.
 
-    A command waits only for room in its own queue, or behind a fence.
+    A command waits only for room in its own queue, or behind a control command. Words pass three
+    registers: as they came, with what parameter registers add and replace; with it applied, where
+    they go to their queue; what is wrong with each, by which the command is committed.
 
-    Timing: one bus word per cycle.
+    Timing: one bus word per cycle, and a cycle between commands.
 
     Members
     -------
@@ -227,6 +239,7 @@ class Dispatcher(wiring.Component):
     index : ``Out(INDEX_BITS)``
         Which command is next.
     error : ``Out(error_layout)``
+        The first one, until a reset.
     """
     def __init__(self, *, config: CoreConfig):
         self.config = config
@@ -245,7 +258,7 @@ class Dispatcher(wiring.Component):
             "raise_": Out(stream.Signature(5)),
             "engines_idle": In(1),
             "interrupt": Out(1),
-            "exhausted": Out(1),
+            "exhausted": Out(1, init=1),
             "finished": Out(1),
             "blocked": Out(1),
             "index": Out(INDEX_BITS),
@@ -259,163 +272,202 @@ class Dispatcher(wiring.Component):
         m.submodules.queues = queues = CommandQueues(config=self.config)
         for engine in range(ENGINES):
             wiring.connect(m, queues.command[engine], wiring.flipped(self.command[engine]))
-        number = Signal(range(words))       # word of the command
         left   = Signal(INDEX_BITS)         # commands of the program
-        bits   = Signal(width)              # the word, parameters applied
+        closed = Signal()                   # a control command is inside, and nothing may follow
+        acting = Signal()                   # it is being done
+        wrong  = Signal()
+        control_bits = Signal(RECORD_BITS, reset_less=True)
+        control = Record(COMMANDS[Opcode.CONTROL], control_bits)
+        operation = control["operation"][:bits_for(max(ControlOp))]  # others are refused
+
+        # First register: the word, and what parameter registers have for it.
+        number = Signal(range(words))       # word of the command
+        word   = Signal(self.words.payload.shape(), reset_less=True)
+        word_number = Signal(range(words))
+        word_valid = Signal()
         header = data.StructLayout({
             "opcode": 8, "address_param": 4, "count_param": 4, "count_level": 4})
         kept   = Signal(header, reset_less=True)
-        now    = Signal(header)             # header fields as far as known at this word
-        m.d.comb += now.eq(kept)
+        addend = Signal(32, reset_less=True)
+        count  = Signal(16, reset_less=True)
+        replaced = Signal(-(-width // 16), reset_less=True)  # 16-bit parts of the word
+        take   = Signal()
+        free   = Signal()                   # the register can take a word
+        forward = Signal()                  # its word moves to the second register
         source = self.words.payload.data
+        now    = Signal(header)             # the header, for a word with parameters
         for field in HEADER:
             if field.name in header.members:
-                with m.If(number == field.bit // width):
-                    m.d.comb += now[field.name].eq(source[field.bit % width:][:field.bits])
-
-        # Apply parameter registers, and note the command's position.
+                here = source[field.bit % width:][:field.bits]
+                same_word = field.bit // width == 8 * COUNTS_BYTE // width
+                m.d.comb += now[field.name].eq(here if same_word else kept[field.name])
+                with m.If(free & (number == field.bit // width)):
+                    m.d.sync += kept[field.name].eq(here)
         params = [Const(0, 32), *list(self.params)[1:]]
-        address_param = choose(params, now.address_param)
-        count_param = choose(params, now.count_param)
-        m.d.comb += bits.eq(source)
-        with m.If(number == 8 * PRIMARY_BYTE // width):
-            primary = bits[8 * PRIMARY_BYTE % width:][:32]
-            m.d.comb += primary.eq(source[8 * PRIMARY_BYTE % width:][:32] + address_param)
+        chosen = Mux(closed, control["register"][:4], now.address_param)
+        added  = Mux(closed, operation == ControlOp.PARAM_ADD, number == 8 * PRIMARY_BYTE // width)
+        replaces = [Const(0, 1)] * len(replaced)
         for slot in range(COUNT_SLOTS):
-            first_bit = 8 * COUNTS_BYTE + 16 * slot
-            with m.If((number == first_bit // width) & (now.count_param != 0)
-                      & (now.count_level == slot)):
-                m.d.comb += bits[first_bit % width:][:16].eq(count_param)
-        index_field = next(field for field in HEADER if field.name == "index")
-        index_given = Signal()
-        with m.If(number == index_field.bit // width):
-            m.d.comb += [
-                index_given.eq(source[index_field.bit % width:][:32].any()),
-                bits[index_field.bit % width:][:32].eq(self.index),
-            ]
-
-        # Check the word.
-        bad, zero = Signal(), Signal()
-        was_bad, was_zero = Signal(), Signal()
-        known = Signal()
-        with m.Switch(now.opcode):
-            for opcode in Opcode:
-                with m.Case(opcode):
-                    m.d.comb += known.eq(1)
-                    with m.Switch(number):
-                        for i in range(words):
-                            with m.Case(i):
-                                m.d.comb += [
-                                    bad.eq(bad_field(opcode, _but_index(bits, i), i, self.config)
-                                           | index_given),
-                                    zero.eq(zero_count(opcode, bits, i)),
-                                ]
-
-        is_control = now.opcode == Opcode.CONTROL
-        room   = Signal()
-        take   = Signal()
-        last   = number == words - 1
-        acting = Signal()     # a control command is being done
-        control_bits = Signal(RECORD_BITS, reset_less=True)
-        complete = Record(COMMANDS[Opcode.CONTROL], Cat(
-            bits if i == words - 1 else control_bits.word_select(i, width)
-            for i in range(words)))
-        engine = Signal(range(ENGINES))
-        now_bad = Signal()
-        refused = Signal()
+            at, first_bit = divmod(8 * COUNTS_BYTE + 16 * slot, width)
+            replaces[first_bit // 16] |= (number == at) & (now.count_level == slot)
         m.d.comb += [
-            engine.eq(now.opcode - 1),
-            room.eq(is_control | ~known | queues.space.bit_select(engine, 1)),
-            take.eq(self.words.valid & (left != 0) & ~acting & room & ~self.halt),
-            self.words.ready.eq(take),
-            now_bad.eq(bad | was_bad | (is_control & bad_credit(complete))),
-            refused.eq(take & last & known & (now_bad | zero | was_zero)),
-            queues.write.eq(take & ~is_control),
-            queues.engine.eq(engine),
-            queues.word.eq(number),
-            queues.data.eq(bits),
-            queues.commit.eq(take & last & ~is_control & known & ~refused),
+            free.eq(~word_valid | forward),
+            self.words.ready.eq(free & ~closed),
+            take.eq(self.words.valid & self.words.ready),
         ]
         with m.If(take):
+            m.d.sync += number.eq(_next(number, words))
+        with m.If(free):
             m.d.sync += [
-                kept.eq(now),
-                control_bits.word_select(number, width).eq(bits),
-                number.eq(_next(number, words)),
-                was_bad.eq(Mux(last, 0, bad | was_bad)),
-                was_zero.eq(Mux(last, 0, zero | was_zero)),
+                word.eq(self.words.payload),
+                word_number.eq(number),
+                addend.eq(Mux(added, choose(params, chosen), 0)),
+                count.eq(choose(params, now.count_param)),
+                replaced.eq(Mux(now.count_param != 0, Cat(replaces), 0)),
             ]
-            with m.If(last):
-                m.d.sync += acting.eq(is_control & ~refused)
-                with m.If(~is_control):
-                    m.d.sync += [self.index.eq(self.index + 1), left.eq(left - 1)]
-        with m.If(self.start):
-            m.d.sync += [self.index.eq(0), left.eq(self.commands)]
+        m.d.sync += word_valid.eq(take | (word_valid & ~forward))
 
-        # Errors, the earliest in the program first.
-        m.d.comb += self.error.index.eq(self.index)
-        with m.If(take & self.words.payload.error):
-            m.d.comb += [self.error.valid.eq(1), self.error.code.eq(ErrorCode.READ_RESPONSE)]
-        with m.Elif(take & ~known):
-            m.d.comb += [self.error.valid.eq(1), self.error.code.eq(ErrorCode.BAD_OPCODE)]
-        with m.Elif(refused):
-            m.d.comb += [
-                self.error.valid.eq(1),
-                self.error.code.eq(Mux(now_bad, ErrorCode.BAD_FIELD, ErrorCode.ZERO_COUNT)),
-            ]
-        with m.Elif(self.fetch_blocked & (left == self.fetch_left) & (left != 0) & ~acting):
-            m.d.comb += [self.error.valid.eq(1), self.error.code.eq(ErrorCode.MEMORY_ADDRESS)]
-
-        self._act(m, acting, control_bits, left, queues)
+        # Second register: parameters applied. From here the word goes to its queue.
+        bits   = Signal(width, reset_less=True)
+        bits_number = Signal(range(words))
+        bits_error = Signal(reset_less=True)
+        bits_valid = Signal()
+        kinds  = Signal(len(Opcode), reset_less=True)  # one-hot
+        engine = Signal(range(ENGINES), reset_less=True)
+        room   = Signal()   # for the command
+        step   = Signal()
+        last   = bits_number == words - 1
+        is_control = kinds[list(Opcode).index(Opcode.CONTROL)]
+        known  = kinds.any()
+        applied = Signal(width)
+        primary = 8 * PRIMARY_BYTE % width
         m.d.comb += [
-            self.exhausted.eq(left == 0),
+            applied.eq(word.data),
+            applied[primary:primary + 32].eq(word.data[primary:primary + 32] + addend),
+            forward.eq(word_valid & (~bits_valid | step)),
+            step.eq(bits_valid & room & ~wrong & ~self.halt),
+        ]
+        for i, replace in enumerate(replaced):
+            with m.If(replace):
+                m.d.comb += applied[16 * i:16 * i + 16].eq(count)
+        with m.If(forward):
+            m.d.sync += [
+                bits.eq(applied),
+                bits_number.eq(word_number),
+                bits_error.eq(word.error),
+                kinds.eq(Cat(kept.opcode == opcode for opcode in Opcode)),
+                engine.eq(kept.opcode - 1),
+            ]
+        space = is_control | ~known | queues.space.bit_select(engine, 1)
+        m.d.sync += [
+            bits_valid.eq(forward | (bits_valid & ~step)),
+            room.eq(Mux(step, ~last, room | (bits_valid & space))),
+        ]
+        index_field = next(field for field in HEADER if field.name == "index")
+        index_at, index_bit = divmod(index_field.bit, width)
+        m.d.comb += [
+            queues.write.eq(step & known & ~is_control),
+            queues.engine.eq(engine),
+            queues.word.eq(bits_number),
+            queues.data.eq(bits),
+        ]
+        with m.If(bits_number == index_at):
+            m.d.comb += queues.data[index_bit:index_bit + 32].eq(self.index)
+        with m.If(step):
+            m.d.sync += control_bits.word_select(bits_number, width).eq(bits)
+
+        # Third register: what is wrong with each word; the verdict comes behind the last.
+        bad    = Signal(words, reset_less=True)
+        zero   = Signal(words, reset_less=True)
+        ended  = Signal()
+        ended_control = Signal(reset_less=True)
+        bad_value = Signal(reset_less=True)  # of a credit
+        passed = Signal()
+        done   = Signal()
+        for i in range(words):
+            wrongs = [kind & bad_field(opcode, bits, i, self.config)
+                      for kind, opcode in zip(kinds, Opcode, strict=True)]
+            zeros = [kind & zero_count(opcode, bits, i)
+                     for kind, opcode in zip(kinds, Opcode, strict=True)]
+            if i == index_at:
+                wrongs.append(bits[index_bit:index_bit + 32].any())
+            with m.If(step & (bits_number == i)):
+                m.d.sync += [bad[i].eq(Cat(wrongs).any()), zero[i].eq(Cat(zeros).any())]
+        m.d.comb += [
+            passed.eq(ended & ~bad.any() & ~zero.any() & ~wrong),
+            queues.commit.eq(passed & ~ended_control),
+        ]
+        m.d.sync += [
+            ended.eq(step & last),
+            ended_control.eq(is_control),
+            bad_value.eq(bad_credit(control)),
+        ]
+        with m.If(passed & ended_control):
+            m.d.sync += acting.eq(1)
+        with m.Elif(done):
+            m.d.sync += acting.eq(0)
+        opcode = kept.opcode if words > 1 else source[:len(kept.opcode)]
+        with m.If(take & (number == words - 1) & (opcode == Opcode.CONTROL)):
+            m.d.sync += closed.eq(1)
+        with m.Elif(done):
+            m.d.sync += closed.eq(0)
+        with m.If(queues.commit | done):
+            m.d.sync += [self.index.eq(self.index + 1), left.eq(left - 1),
+                         self.exhausted.eq(left == 1)]
+        with m.If(self.start):
+            m.d.sync += [self.index.eq(0), left.eq(self.commands),
+                         self.exhausted.eq(self.commands == 0)]
+
+        # Errors; there is never more than one at a time.
+        code = Signal(ErrorCode, reset_less=True)
+        m.d.comb += [
+            self.error.valid.eq(wrong),
+            self.error.code.eq(code),
+            self.error.index.eq(self.index),
+        ]
+        with m.If(~wrong):
+            with m.If(step & (bits_error | ~known)):
+                m.d.sync += [wrong.eq(1), code.eq(
+                    Mux(bits_error, ErrorCode.READ_RESPONSE, ErrorCode.BAD_OPCODE))]
+            with m.If(ended & ~passed):
+                m.d.sync += [wrong.eq(1), code.eq(
+                    Mux(bad.any(), ErrorCode.BAD_FIELD, ErrorCode.ZERO_COUNT))]
+            with m.If(acting & bad_value):
+                m.d.sync += [wrong.eq(1), code.eq(ErrorCode.BAD_FIELD)]
+            with m.If(self.fetch_blocked & (left == self.fetch_left) & ~self.exhausted):
+                m.d.sync += [wrong.eq(1), code.eq(ErrorCode.MEMORY_ADDRESS)]
+
+        self._act(m, acting & ~bad_value, control, operation, addend, done, queues)
+        m.d.comb += [
             self.finished.eq(self.exhausted & queues.empty),
-            self.blocked.eq(Mux(acting, Record(COMMANDS[Opcode.CONTROL], control_bits)["operation"]
-                                == ControlOp.FENCE, self.words.valid & ~room)),
+            self.blocked.eq(Mux(acting, operation == ControlOp.FENCE, bits_valid & ~room)),
         ]
         return m
 
-    def _act(self, m, acting, control_bits, left, queues):
-        """Do the control command in ``control_bits``."""
-        record = Record(COMMANDS[Opcode.CONTROL], control_bits)
-        operation, register = record["operation"], record["register"]
-        credit = Signal(4)
-        done   = Signal()
-        params = [Const(0, 32), *list(self.params)[1:]]
+    def _act(self, m, acting, control, operation, addend, done, queues):
+        """Do the control command whose record is ``control``; to ``addend`` its value is added."""
+        credits = Signal(4, reset_less=True)  # to raise yet
+        quiet  = Signal()
         m.d.comb += [
-            self.param_number.eq(register),
-            self.param_value.eq(record["value"]),
-            self.raise_.payload.eq(register),
+            self.param_number.eq(control["register"]),
+            self.param_value.eq(control["value"] + addend),
+            self.raise_.payload.eq(control["register"]),
+        ]
+        m.d.sync += [
+            quiet.eq(acting & self.engines_idle & queues.empty),
+            credits.eq(Mux(acting, credits - (self.raise_.valid & self.raise_.ready),
+                           control["value"][:4])),
         ]
         with m.If(acting):
             with m.Switch(operation):
-                with m.Case(ControlOp.PARAM_SET):
+                with m.Case(ControlOp.PARAM_SET, ControlOp.PARAM_ADD):
                     m.d.comb += [self.param_write.eq(1), done.eq(1)]
-                with m.Case(ControlOp.PARAM_ADD):
-                    m.d.comb += [
-                        self.param_write.eq(1),
-                        self.param_value.eq(record["value"] + choose(params, register[:4])),
-                        done.eq(1),
-                    ]
                 with m.Case(ControlOp.FENCE):
-                    m.d.comb += done.eq(self.engines_idle & queues.empty)
+                    m.d.comb += done.eq(quiet)
                 with m.Case(ControlOp.INTERRUPT):
                     m.d.comb += [self.interrupt.eq(1), done.eq(1)]
                 with m.Case(ControlOp.CREDIT):
                     m.d.comb += [
                         self.raise_.valid.eq(1),
-                        done.eq(self.raise_.ready & (credit + 1 >= record["value"][:4])),
+                        done.eq(self.raise_.ready & (credits == 1)),
                     ]
-                    with m.If(self.raise_.ready):
-                        m.d.sync += credit.eq(Mux(done, 0, credit + 1))
-        with m.If(done):
-            m.d.sync += [acting.eq(0), self.index.eq(self.index + 1), left.eq(left - 1)]
-
-
-def _but_index(bits, word: int):
-    """``bits`` of word ``word`` with the index field, which the dispatcher wrote, as 0."""
-    width = len(bits)
-    index = next(field for field in HEADER if field.name == "index")
-    if word != index.bit // width:
-        return bits
-    start = index.bit % width
-    return Cat(bits[:start], Const(0, 32), bits[start + 32:])

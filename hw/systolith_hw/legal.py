@@ -190,7 +190,7 @@ def bad_field(opcode: Opcode, bits: Value, index: int, config: CoreConfig) -> Va
 def bad_credit(record: Record) -> Value:
     """Whether a complete control command would raise a semaphore other than 1 to 15 times."""
     value = record["value"]
-    return (record["operation"] == ControlOp.CREDIT) & ((value < 1) | (value > 15))
+    return (record["operation"] == ControlOp.CREDIT) & ((value[:4] == 0) | value[4:].any())
 
 
 def zero_count(opcode: Opcode, bits: Value, index: int) -> Value:

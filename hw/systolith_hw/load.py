@@ -21,6 +21,7 @@ from .transfer import (
     pad_shapes,
     place_layout,
     rotate_bytes,
+    row_bits,
     settings_layout,
 )
 
@@ -85,6 +86,7 @@ class LoadEngine(wiring.Component):
         m.submodules.walker = walker = RunWalker(config=self.config, opcode=Opcode.LOAD)
         m.submodules.splitter = splitter = BurstSplitter(
             data_bytes=bus_bytes, max_burst=self.config.bus.max_burst)
+        m.submodules.bursts = bursts = ShortQueue(shape=burst_layout(bus_bytes), depth=2)
         m.submodules.runs = runs = Fifo(
             shape=place_layout(self.config), depth=self.config.bus.read_words)
         m.submodules.settings = settings = ShortQueue(
@@ -95,7 +97,6 @@ class LoadEngine(wiring.Component):
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
         m.d.comb += self.raise_index.eq(raiser.raise_index)
-        wiring.connect(m, splitter.burst, wiring.flipped(self.bursts))
 
         # Front: every run goes to the splitter and, with its place in the scratchpad, to the back;
         # the settings of its command go before a command's first.
@@ -117,24 +118,30 @@ class LoadEngine(wiring.Component):
             splitter.run.valid.eq(go & ~filling),
             splitter.run.payload.address.eq(run.address),
             splitter.run.payload.bytes.eq(walker.settings.run_bytes),
+            # Nothing of a run whose address is not allowed.
+            bursts.i.valid.eq(splitter.burst.valid & ~walker.error.valid),
+            bursts.i.payload.eq(splitter.burst.payload),
+            splitter.burst.ready.eq(bursts.i.ready),
         ]
+        wiring.connect(m, bursts.o, wiring.flipped(self.bursts))
 
         # Back: through the rows of a run.
         piece, now = stepper.piece.payload, stepper.now
         step = Signal()
-        wiring.connect(m, runs.o, stepper.run)  # settings come sooner than runs
         m.d.comb += [
-            stepper.settings.eq(settings.o.payload),
+            stepper.run.valid.eq(runs.o.valid & ~walker.error.valid),
+            stepper.run.payload.eq(runs.o.payload),
+            runs.o.ready.eq(stepper.run.ready),
+            stepper.settings.eq(settings.o.payload),  # they come sooner than runs
             stepper.piece.ready.eq(step),
             settings.o.ready.eq(runs.o.valid & runs.o.ready & runs.o.payload.first),
             self.words.ready.eq(step & piece.word_end),
         ]
 
         # First stage: bytes turned to their lanes. Second stage: enables, and the write.
-        row_bits = exact_log2(max(rows for rows, _, _ in pad_shapes(self.config).values()))
         turn_layout = data.StructLayout({
-            "data": self.config.bus.data_bits, "row": row_bits, "lane": lane_width,
-            "end": lane_width, "memory": 2, "event": 1})
+            "data": self.config.bus.data_bits, "row": row_bits(self.config), "lane": lane_width,
+            "last": lane_width, "memory": 2, "event": 1})
         turned = Signal(turn_layout, reset_less=True)
         turned_valid = Signal()
         turn_free = Signal()
@@ -144,6 +151,7 @@ class LoadEngine(wiring.Component):
         bad_row = Signal()
         m.d.comb += [
             turn_free.eq(~turned_valid | write_free),
+            bad_row.eq(stepper.piece.valid & piece.outside),
             bad_word.eq(stepper.piece.valid & ~now.filling & self.words.valid
                         & self.words.payload.error),
             step.eq(stepper.piece.valid & turn_free & ~bad_word & ~bad_row & ~self.halt
@@ -153,17 +161,13 @@ class LoadEngine(wiring.Component):
             raiser.number.eq(now.number),
             raiser.index.eq(now.index),
         ]
-        for memory, (rows, _, _) in pad_shapes(self.config).items():
-            with m.If(stepper.piece.valid & (now.memory == memory)
-                      & (piece.row[exact_log2(rows):] != 0)):
-                m.d.comb += bad_row.eq(1)
         with m.If(turn_free):
             m.d.sync += [
                 turned_valid.eq(step),
                 turned.data.eq(rotate_bytes(source, (piece.lane - piece.offset)[:offset_bits])),
                 turned.row.eq(piece.row),
                 turned.lane.eq(piece.lane),
-                turned.end.eq(piece.lane + piece.count),
+                turned.last.eq(piece.lane + piece.more),
                 turned.memory.eq(now.memory),
                 turned.event.eq(piece.event.any()),
             ]
@@ -194,10 +198,11 @@ class LoadEngine(wiring.Component):
             m.d.sync += [
                 write_valid.eq(turned_valid),
                 write.eq(turned),
-                mask.eq(Cat((turned.lane <= i) & (i < turned.end) for i in range(mask_bits))),
+                mask.eq(Cat((turned.lane <= i) & (i <= turned.last if i else 1)
+                            for i in range(mask_bits))),
             ]
 
-        still = (runs.empty & ~stepper.piece.valid & ~turned_valid & ~write_valid
+        still = (runs.empty & stepper.idle & ~turned_valid & ~write_valid
                  & ~raiser.pending)
         m.d.comb += [
             self.blocked.eq(walker.waiting),

@@ -1,11 +1,11 @@
 """Counting semaphores between the engines, and each engine's gate to them."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .choose import choose
 from .fifo import ShortQueue
-from .isa import ONCE
 from .record import INDEX_BITS
 
 __all__ = ["Gate", "Raiser", "Semaphores", "at_level", "gate_layout"]
@@ -19,18 +19,24 @@ gate_layout = data.StructLayout({
 
 
 def at_level(flags, level, loops: int):
-    """Whether all loops inside ``level`` have their flag set (``first``: an iteration of the
-    level begins; ``last``: it ends); level 15 means all loops."""
-    inside = [Const(1, 1)]
-    for i in range(loops):
-        inside.append(inside[-1] & flags[i])
-    return Array([inside[min(i, loops)] for i in range(ONCE + 1)])[level]
+    """Whether all of the ``loops`` inside ``level`` have their flag set (``first``: an iteration
+    of the level begins; ``last``: it ends); level 15 means all loops."""
+    return Cat(flags[i] | ~_inside(i, level) for i in range(loops)).all()
+
+
+def _inside(loop: int, level):
+    """Whether ``loop`` is inside ``level``, which is above it; as no carry chain."""
+    return ~Cat(level == i for i in range(loop + 1)).any()
 
 
 class Semaphores(wiring.Component):
-    """Counting semaphores of 4 bits; one is raised and one is taken per cycle.
+    """Counting semaphores of 4 bits; one is raised per cycle, and one taken by every port.
 
-    Fixed priority, lowest index first; a request holds until it is granted.
+    Lowest index first, of those that raise and of those that wait for the same semaphore; a
+    request holds until it is granted.
+
+    Timing: a semaphore can be taken in the cycle after it was raised, and not in the one after it
+    was taken, unless it was raised, too.
 
     Parameters
     ----------
@@ -46,7 +52,7 @@ class Semaphores(wiring.Component):
     raise_ : ``In(stream of number)`` array
         Ready when the semaphore has been raised.
     overflow : ``Out(raisers)``
-        The raise granted to this port would have passed 15; the value stays.
+        The raise granted to this port in the cycle before would have passed 15; the value stays.
     """
     def __init__(self, *, count: int, waiters: int, raisers: int):
         self.count = count
@@ -61,38 +67,38 @@ class Semaphores(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         values = [Signal(VALUE_BITS, name=f"value{i}") for i in range(self.count)]
+        up, down = Signal(self.count), Signal(self.count)  # granted in the cycle before
+        raised = Signal(self.raisers)
+        above  = Signal(self.count)    # there is one to take
+        asked  = Signal(self.count)
         raising, raise_number = Signal(), Signal(NUMBER_BITS)
-        taking, take_number = Signal(), Signal(NUMBER_BITS)
         for i in reversed(range(self.raisers)):
             with m.If(self.raise_[i].valid):
                 m.d.comb += [
                     raising.eq(1), raise_number.eq(self.raise_[i].payload),
                     *(self.raise_[j].ready.eq(i == j) for j in range(i, self.raisers)),
                 ]
-        nonzero = Array([value != 0 for value in values])
-        for i in reversed(range(self.waiters)):
-            with m.If(self.wait[i].valid & nonzero[self.wait[i].payload]):
-                m.d.comb += [
-                    taking.eq(1), take_number.eq(self.wait[i].payload),
-                    *(self.wait[j].ready.eq(i == j) for j in range(i, self.waiters)),
-                ]
-        full = Signal()
-        m.d.comb += full.eq(0)
+        for i, port in enumerate(self.wait):
+            before = Cat(other.valid & (other.payload == port.payload)
+                         for other in list(self.wait)[:i]).any()
+            m.d.comb += port.ready.eq(port.valid & ~before & choose(list(above), port.payload))
+        full = Signal(self.count)
         for i, value in enumerate(values):
-            up, down = Signal(name=f"up{i}"), Signal(name=f"down{i}")
             m.d.comb += [
-                up.eq(raising & (raise_number == i)),
-                down.eq(taking & (take_number == i)),
+                above[i].eq(up[i] | (value.any() & ~down[i])),
+                asked[i].eq(Cat(port.valid & (port.payload == i) for port in self.wait).any()),
+                full[i].eq(up[i] & ~down[i] & value.all()),
             ]
-            with m.If(up & ~down):
-                with m.If(value == (1 << VALUE_BITS) - 1):
-                    m.d.comb += full.eq(1)
-                with m.Else():
-                    m.d.sync += value.eq(value + 1)
-            with m.Elif(down & ~up):
+            with m.If(up[i] & ~down[i] & ~value.all()):
+                m.d.sync += value.eq(value + 1)
+            with m.Elif(down[i] & ~up[i]):
                 m.d.sync += value.eq(value - 1)
-        m.d.comb += [self.overflow[i].eq(full & self.raise_[i].valid & self.raise_[i].ready)
-                     for i in range(self.raisers)]
+        m.d.sync += [
+            up.eq(Cat(raising & (raise_number == i) for i in range(self.count))),
+            down.eq(asked & above),
+            raised.eq(Cat(port.valid & port.ready for port in self.raise_)),
+        ]
+        m.d.comb += self.overflow.eq(Mux(full.any(), raised, 0))
         return m
 
 
@@ -105,7 +111,8 @@ class Gate(wiring.Component):
     taken in the order of the program.
 
     Timing: a token that is there opens the gate two cycles after it was asked for, which is when
-    the waits came or the element before that needed a token of this slot was issued.
+    the waits came or the element before that needed a token of this slot was issued; a cycle later
+    where both slots wait and the other one was next.
 
     Members
     -------
@@ -133,42 +140,52 @@ class Gate(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        now  = Signal(gate_layout, reset_less=True)
+        new  = self.waits.payload
+        waits = Signal(2, reset_less=True)  # slots in use
+        numbers = Signal(new.number.shape(), reset_less=True)
+        inside = [Signal(self.loops, name=f"inside{slot}", reset_less=True)
+                  for slot in range(2)]     # the loops inside the slot's level
         ahead = Signal()  # these are for a command that has not begun
         have = Signal(2)
         want = Signal(2)
-        turn = Signal()
-        slot_asked = Signal()
+        slot_asked = Signal(reset_less=True)
+        number = Signal(NUMBER_BITS, reset_less=True)  # of its semaphore
+        next_slot = Signal()
         needs = Signal(2)
         begins = self.first.all()  # a command's first element
         take = self.waits.valid & self.waits.ready
-        outer_last = [Const(1, 1)]
-        for i in reversed(range(self.loops)):
-            outer_last.insert(0, outer_last[0] & self.last[i])
         for slot in range(2):
-            level = now.level[slot]
-            final = Array([outer_last[min(i, self.loops)] for i in range(ONCE + 1)])[level]
-            m.d.comb += needs[slot].eq(now.valid[slot] & (begins | ~ahead)
-                                       & at_level(self.first, level, self.loops))
+            final = (self.last | inside[slot]).all()
+            m.d.comb += needs[slot].eq(waits[slot] & (begins | ~ahead)
+                                       & (self.first | ~inside[slot]).all())
             with m.If(take):
-                m.d.sync += want[slot].eq(self.waits.payload.valid[slot])
+                m.d.sync += [
+                    want[slot].eq(new.valid[slot]),
+                    inside[slot].eq(Cat(_inside(i, new.level[slot])
+                                         for i in range(self.loops))),
+                ]
             with m.Elif(self.pass_ & needs[slot]):
                 m.d.sync += [have[slot].eq(0), want[slot].eq(~final)]
             with m.Elif(self.wait.valid & self.wait.ready & (slot_asked == slot)):
                 m.d.sync += [have[slot].eq(1), want[slot].eq(0)]
         with m.If(take):
-            m.d.sync += [now.eq(self.waits.payload), ahead.eq(1)]
+            m.d.sync += [waits.eq(new.valid), numbers.eq(new.number), ahead.eq(1)]
         with m.Elif(self.pass_ & begins):
             m.d.sync += ahead.eq(0)
         m.d.comb += [
             self.waits.ready.eq(~ahead & ~have.any() & ~want.any()),
             self.open.eq((~needs | have).all() & (ahead | ~begins)),
             # Take turns: the wait of an outer loop's next iteration must not hold up the inner one.
-            slot_asked.eq(Mux(want.all(), turn, want[1])),
-            self.wait.valid.eq(want.any()),
-            self.wait.payload.eq(now.number[slot_asked]),
+            next_slot.eq(Mux(waits.all(),
+                             Mux(want[0] == want[1], ~slot_asked, want[1]), waits[1])),
+            self.wait.valid.eq(want.bit_select(slot_asked, 1)),
+            self.wait.payload.eq(number),
         ]
-        m.d.sync += turn.eq(~turn)
+        first_slot = ~new.valid[0]
+        m.d.sync += [
+            slot_asked.eq(Mux(take, first_slot, next_slot)),
+            number.eq(Mux(take, new.number[first_slot], numbers[next_slot])),
+        ]
         return m
 
 

@@ -1,15 +1,15 @@
 """The store engine: activation scratchpad to system memory."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
+from amaranth.utils import bits_for, exact_log2
 
 from .axi import write_tag
 from .bursts import BurstSplitter, burst_layout
 from .choose import choose
 from .config import CoreConfig
-from .fifo import Fifo
+from .fifo import Fifo, ShortQueue
 from .isa import ErrorCode, Opcode
 from .record import RECORD_BITS, engine_ports
 from .scratchpad import ReadPort, Scratchpad
@@ -25,7 +25,7 @@ class StoreEngine(wiring.Component):
     As many bytes per cycle as come from one row and go to one bus word, without a gap between runs
     and commands. A raise happens when memory has answered the last burst of the iteration.
 
-    Timing: the first row is read three cycles after the command came; a word is offered seven
+    Timing: the first row is read four cycles after the command came; a word is offered seven
     cycles after its last row was read.
 
     Members
@@ -109,7 +109,8 @@ class StoreEngine(wiring.Component):
             splitter.run.valid.eq(go),
             splitter.run.payload.address.eq(run.address),
             splitter.run.payload.bytes.eq(walker.settings.run_bytes),
-            self.bursts.valid.eq(splitter.burst.valid),
+            # Nothing of a run whose address is not allowed.
+            self.bursts.valid.eq(splitter.burst.valid & ~walker.error.valid),
             splitter.burst.ready.eq(self.bursts.ready),
             self.bursts.payload.burst.eq(splitter.burst.payload),
             self.bursts.payload.tag.eq(tag),
@@ -124,30 +125,34 @@ class StoreEngine(wiring.Component):
 
         # The read, with room for its word reserved.
         piece = stepper.piece.payload
+        place = data.StructLayout({
+            "lane": lane_width, "offset": offset_bits, "last": offset_bits, "word_end": 1})
+        m.submodules.reads = reads = ShortQueue(
+            shape=data.StructLayout({"row": len(self.act.addr), "place": place}), depth=2)
+        read  = reads.o.payload
         step  = Signal()
-        space = Signal(range(self.WORDS + 1), init=self.WORDS)
+        space = Signal(signed(bits_for(self.WORDS) + 1), init=self.WORDS - 1)  # words, less one
         bad_row = Signal()
         m.d.comb += [
-            bad_row.eq(stepper.piece.valid
-                       & (piece.row[exact_log2(self.config.memory.act_rows):] != 0)),
-            self.act.valid.eq(stepper.piece.valid & ~bad_row & (space != 0) & ~self.halt),
-            self.act.addr.eq(piece.row),
+            bad_row.eq(stepper.piece.valid & piece.outside),
+            reads.i.valid.eq(stepper.piece.valid & ~piece.outside),
+            stepper.piece.ready.eq(reads.i.ready & ~piece.outside),
+            reads.i.payload.row.eq(piece.row),
+            reads.i.payload.place.lane.eq(piece.lane),
+            reads.i.payload.place.offset.eq(piece.offset),
+            reads.i.payload.place.last.eq(piece.offset + piece.more),
+            reads.i.payload.place.word_end.eq(piece.word_end),
+            self.act.valid.eq(reads.o.valid & ~space[-1] & ~self.halt),
+            self.act.addr.eq(read.row),
             step.eq(self.act.valid & self.act.ready),
-            stepper.piece.ready.eq(step),
+            reads.o.ready.eq(step),
             self.busy.eq(step),
         ]
-        m.d.sync += space.eq(space - (step & piece.word_end) + (words.o.valid & words.o.ready))
+        m.d.sync += space.eq(space - (step & read.place.word_end)
+                             + (words.o.valid & words.o.ready))
 
         # The row comes: turn its bytes to their places in the word, and collect the word.
-        place = data.StructLayout({
-            "lane": lane_width, "offset": offset_bits, "end": offset_bits + 1, "word_end": 1})
-        moving = Signal(place)
-        valid = Signal()
-        m.d.comb += [
-            moving.lane.eq(piece.lane), moving.offset.eq(piece.offset),
-            moving.end.eq(piece.offset + piece.count), moving.word_end.eq(piece.word_end),
-            valid.eq(step),
-        ]
+        moving, valid = read.place, step
         under_way = valid
         for stage in range(Scratchpad.READ_LATENCY):
             delayed = Signal(place, name=f"place{stage}", reset_less=True)
@@ -166,7 +171,7 @@ class StoreEngine(wiring.Component):
         word_valid = Signal()
         turned = Signal(8 * bus_bytes)
         m.d.comb += turned.eq(rotate_bytes(chunk, (moving.offset - moving.lane)[:offset_bits]))
-        mask = Cat((moving.offset < i + 1 if i + 1 < bus_bytes else 1) & (i < moving.end)
+        mask = Cat((moving.offset <= i if i + 1 < bus_bytes else 1) & (i <= moving.last if i else 1)
                    for i in range(bus_bytes))
         with m.If(valid):
             for i in range(bus_bytes):
@@ -191,8 +196,8 @@ class StoreEngine(wiring.Component):
             raiser.number.eq(tag_done.number),
             raiser.index.eq(tag_done.index),
         ]
-        still = (~stepper.piece.valid & ~under_way & ~word_valid & words.empty & splitter.idle
-                 & (bursts_out == 0) & ~raiser.pending)
+        still = (stepper.idle & ~reads.o.valid & ~under_way & ~word_valid & words.empty
+                 & splitter.idle & (bursts_out == 0) & ~raiser.pending)
         m.d.comb += [
             self.blocked.eq(walker.waiting),
             self.waiting.eq(walker.waiting & still),

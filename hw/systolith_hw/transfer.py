@@ -1,6 +1,6 @@
 """What load and store share: the walk over runs, and the steps through the rows of one run."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
@@ -12,7 +12,7 @@ from .semaphore import at_level
 from .walk import CommandWalker
 
 __all__ = ["RunStepper", "RunWalker", "lane_bits", "pad_shapes", "place_layout", "ring_row",
-           "rotate_bytes", "run_layout", "settings_layout"]
+           "rotate_bytes", "row_bits", "run_layout", "settings_layout"]
 
 ROW_BITS = 16
 
@@ -44,6 +44,11 @@ def lane_bits(config: CoreConfig) -> int:
     return bits_for(max(pitch for _, _, pitch in pad_shapes(config).values()))
 
 
+def row_bits(config: CoreConfig) -> int:
+    """Bits of a row's number in any scratchpad."""
+    return exact_log2(max(rows for rows, _, _ in pad_shapes(config).values()))
+
+
 def rotate_bytes(value, amount):
     """``value`` rotated left by ``amount`` bytes; its size is a power of two of bytes."""
     for i in range(len(amount)):
@@ -67,17 +72,26 @@ def place_layout(config: CoreConfig) -> data.StructLayout:
 
 
 def settings_layout(config: CoreConfig) -> data.StructLayout:
-    """What all runs of a command have in common."""
+    """What all runs of a command have in common.
+
+    ``row``, ``first`` and ``rest`` are the bytes of a row, of the first row, and of all others,
+    each less one; ``beyond`` those after the first two, less one. A ``single`` row has no others.
+    """
+    lanes = lane_bits(config)
     return data.StructLayout({
-        "run_bytes": 16, "row_bytes": lane_bits(config), "row_step": ROW_BITS, "memory": 2,
-        "fill": 8, "filling": 1, "ring": 4, "base": ROW_BITS, "number": data.ArrayLayout(5, 2),
-        "index": INDEX_BITS})
+        "run_bytes": 16, "row": lanes, "first": lanes, "rest": lanes, "beyond": signed(17),
+        "single": 1, "row_step": ROW_BITS, "ring": 4, "base": ROW_BITS, **_PIECE_SETTINGS})
+
+
+_PIECE_SETTINGS = {"memory": 2, "fill": 8, "filling": 1, "number": data.ArrayLayout(5, 2),
+                   "index": INDEX_BITS}
 
 
 class RunWalker(wiring.Component):
     """Walks the runs of load or store commands, waits at their semaphores, checks addresses.
 
-    Timing: as ``CommandWalker``.
+    Timing: as ``CommandWalker``; an address that is not allowed is an error in the cycle after its
+    run was taken.
 
     Parameters
     ----------
@@ -92,7 +106,7 @@ class RunWalker(wiring.Component):
     window_bytes : ``In(32)``
         Size of the window.
     run : ``Out(stream of run_layout)``
-        The runs. One whose address is not allowed is not offered.
+        The runs. After one whose address is not allowed, no other is offered.
     settings : ``Out(settings_layout)``
         Of the command of ``run``.
     wait : ``Out(stream of number)``
@@ -102,7 +116,7 @@ class RunWalker(wiring.Component):
     idle : ``Out(1)``
         No run is left.
     error : ``Out(error_layout)``
-        An address is not allowed.
+        An address was not allowed.
     """
     def __init__(self, *, config: CoreConfig, opcode: Opcode):
         self.config = config
@@ -123,7 +137,9 @@ class RunWalker(wiring.Component):
         loops = self.config.control.load_loops
         kept = data.StructLayout({
             "settings": settings_layout(self.config), "too_wide": 1, "raises": 2,
-            "level": data.ArrayLayout(4, 2)})
+            "level": data.ArrayLayout(4, 2),
+            # The highest addresses of a run that ends in the window, and in a scratchpad row.
+            "last_address": signed(33), "last_lane": signed(lane_bits(self.config) + 1)})
         m.submodules.walker = walker = CommandWalker(loops=loops, streams=(32, 32), kept=kept)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         self._connect_command(m, walker, loops)
@@ -135,23 +151,22 @@ class RunWalker(wiring.Component):
         run = self.run.payload
         row = Signal(32)
         fits = Signal()
-        for memory, (_, row_bytes, pitch) in pad_shapes(self.config).items():
+        for memory, (_, _, pitch) in pad_shapes(self.config).items():
             with m.If(now.memory == memory):
                 lane = pad_address[:exact_log2(pitch)]
                 m.d.comb += [
                     row.eq(pad_address[exact_log2(pitch):]),
                     run.lane.eq(lane),
-                    fits.eq((lane + now.row_bytes <= row_bytes) & ~walker.kept.too_wide),
+                    fits.eq((lane <= walker.kept.last_lane) & ~walker.kept.too_wide),
                 ]
-        memory_end = Signal(33)
         in_window = Signal()
         in_pad  = Signal()
-        allowed = Signal()
+        wrong   = Signal()
+        code    = Signal(ErrorCode, reset_less=True)
+        index   = Signal(INDEX_BITS, reset_less=True)
         m.d.comb += [
-            memory_end.eq(memory_address + now.run_bytes),
-            in_window.eq((memory_end <= self.window_bytes) | now.filling),
+            in_window.eq((memory_address <= walker.kept.last_address) | now.filling),
             in_pad.eq(fits & ((now.ring != 0) | (row[ROW_BITS:] == 0))),
-            allowed.eq(in_window & in_pad),
             run.address.eq(memory_address),
             run.row.eq(row),
             run.event.eq(Cat(
@@ -159,16 +174,21 @@ class RunWalker(wiring.Component):
                 for slot in range(2))),
             run.first.eq(element.first.all()),
             self.settings.eq(now),
-            self.run.valid.eq(walker.o.valid & walker.open & allowed),
-            walker.o.ready.eq(self.run.ready & walker.open & allowed),
+            self.run.valid.eq(walker.o.valid & walker.open & ~wrong),
+            walker.o.ready.eq(self.run.ready & walker.open & ~wrong),
             walker.pass_.eq(self.run.valid & self.run.ready),
             self.waiting.eq(walker.o.valid & ~walker.open),
             self.idle.eq(walker.idle),
-            self.error.valid.eq(walker.o.valid & walker.open & ~allowed),
-            self.error.code.eq(Mux(in_window, ErrorCode.SCRATCHPAD_ADDRESS,
-                                   ErrorCode.MEMORY_ADDRESS)),
-            self.error.index.eq(now.index),
+            self.error.valid.eq(wrong),
+            self.error.code.eq(code),
+            self.error.index.eq(index),
         ]
+        with m.If(walker.pass_):
+            m.d.sync += [
+                wrong.eq(~(in_window & in_pad)),
+                code.eq(Mux(in_window, ErrorCode.SCRATCHPAD_ADDRESS, ErrorCode.MEMORY_ADDRESS)),
+                index.eq(now.index),
+            ]
         return m
 
     def _connect_command(self, m, walker, loops):
@@ -178,6 +198,10 @@ class RunWalker(wiring.Component):
         settings = command.kept.settings
         valid, number, level = record.slots("wait")
         raises, raise_number, _ = record.slots("raise")
+        run_bytes, row_bytes = record["run_bytes"], record["row_bytes"]
+        single = run_bytes <= row_bytes
+        memory = (record["memory"][:len(settings.memory)] if self.opcode == Opcode.LOAD
+                  else Const(Memory.ACT, len(settings.memory)))
         for i in range(loops):
             m.d.comb += [
                 command.walk.count[i].eq(record["counts", i]),
@@ -192,13 +216,18 @@ class RunWalker(wiring.Component):
             command.waits.valid.eq(valid),
             command.waits.number.eq(number),
             command.waits.level.eq(level),
-            command.kept.too_wide.eq(record["row_bytes"][lane_bits(self.config):].any()),
+            command.kept.too_wide.eq(row_bytes[lane_bits(self.config):].any()),
+            command.kept.last_address.eq(self.window_bytes - run_bytes),
             command.kept.raises.eq(raises),
             command.kept.level.eq(level),
-            settings.run_bytes.eq(record["run_bytes"]),
-            settings.row_bytes.eq(record["row_bytes"]),
+            settings.run_bytes.eq(run_bytes),
+            settings.row.eq(row_bytes - 1),
+            settings.first.eq(Mux(single, run_bytes - 1, row_bytes - 1)),
+            settings.rest.eq(run_bytes + ~row_bytes),
+            settings.beyond.eq(run_bytes + ~(row_bytes << 1)),
+            settings.single.eq(single),
             settings.row_step.eq(record["row_step"]),
-            settings.memory.eq(record["memory"]),
+            settings.memory.eq(memory),
             settings.ring.eq(record["ring", 0]),
             settings.number.eq(raise_number),
             settings.index.eq(record.index),
@@ -208,22 +237,29 @@ class RunWalker(wiring.Component):
                 settings.fill.eq(record["fill"]),
                 settings.filling.eq(record["mode"] == LoadMode.FILL),
             ]
-        for memory, (_, _, pitch) in pad_shapes(self.config).items():
-            with m.If(record["memory"] == memory):
-                m.d.comb += settings.base.eq(record["pad_base"] >> exact_log2(pitch))
+        for value, (_, width, pitch) in pad_shapes(self.config).items():
+            with m.If(memory == value):
+                m.d.comb += [
+                    settings.base.eq(record["pad_base"] >> exact_log2(pitch)),
+                    command.kept.last_lane.eq(width - row_bytes[:lane_bits(self.config)]),
+                ]
 
 
 class RunStepper(wiring.Component):
     """Steps through the rows of runs, at most to the end of the bus word each time.
 
+    Two stages: the first steps through a run's rows, the second through the words of each row.
+    Lengths are kept less one, and next to each what it has beyond the end of its word: a sign is
+    all that a step decides by.
+
     Timing: one piece per cycle, also from one run and from one command to the next; a run's first
-    piece is there the cycle after the run was taken.
+    piece is there two cycles after the run was taken.
 
     Parameters
     ----------
     config : CoreConfig
     chunk_bytes : int or None
-        Pieces end at multiples of so many bytes of a row, too.
+        Pieces end at multiples of so many bytes of a row, too; a power of two.
 
     Members
     -------
@@ -232,12 +268,15 @@ class RunStepper(wiring.Component):
     settings : ``In(settings_layout)``
         Of the command that begins with ``run``; looked at with a command's first run only.
     piece : ``Out(stream of structures)``
-        What comes from or goes to one ``row`` and one bus word: ``count`` bytes from byte
-        ``lane`` of the row and from byte ``offset`` of the word; whether it is the last of its
-        word (``word_end``) and run (``run_end``), and the run's ``event`` if so. A fill takes whole
-        rows, and no words.
-    now : ``Out(settings_layout)``
-        Of the command of ``piece``.
+        What comes from or goes to one ``row`` and one bus word: from byte ``lane`` of the row and
+        from byte ``offset`` of the word as many bytes as ``more`` and one; whether the row lies
+        ``outside`` the scratchpad; whether it is the last of its word (``word_end``) and run
+        (``run_end``), and the run's ``event`` if so. A fill takes whole rows, and no words.
+    now : ``Out(structure)``
+        Settings of the command of ``piece``: ``memory``, ``fill``, ``filling``, ``number`` of what
+        it raises, ``index``.
+    idle : ``Out(1)``
+        No run is inside.
     """
     def __init__(self, *, config: CoreConfig, chunk_bytes: int | None = None):
         self.config = config
@@ -246,79 +285,138 @@ class RunStepper(wiring.Component):
             "run": In(stream.Signature(place_layout(config))),
             "settings": In(settings_layout(config)),
             "piece": Out(stream.Signature(data.StructLayout({
-                "row": ROW_BITS, "lane": lane_bits(config),
-                "offset": exact_log2(config.bus.data_bytes), "count": lane_bits(config),
+                "row": row_bits(config), "outside": 1, "lane": lane_bits(config),
+                "offset": exact_log2(config.bus.data_bytes), "more": lane_bits(config),
                 "event": 2, "word_end": 1, "run_end": 1}))),
-            "now": Out(settings_layout(config)),
+            "now": Out(data.StructLayout(_PIECE_SETTINGS)),
+            "idle": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        bus_bytes = self.config.bus.data_bytes
+        offset_bits = exact_log2(self.config.bus.data_bytes)
         lane_width = lane_bits(self.config)
         run, piece = self.run.payload, self.piece.payload
-        now    = Signal(settings_layout(self.config), reset_less=True)
+
+        # First stage: rows, and their chunks.
+        settings = Signal(settings_layout(self.config), reset_less=True)
         inside = Signal()
+        begins = Signal(reset_less=True)    # the first piece of its run
+        offset = Signal(offset_bits, reset_less=True)
+        event  = Signal(2, reset_less=True)
         row    = Signal(ROW_BITS, reset_less=True)
         first_lane = Signal(lane_width, reset_less=True)
-        row_left = Signal(lane_width, reset_less=True)  # bytes still to come in this row
-        rest   = Signal(16, reset_less=True)            # bytes of the run in later rows
-        event  = Signal(2, reset_less=True)
         lane   = Signal(lane_width, reset_less=True)
-        offset = Signal(piece.offset.shape(), reset_less=True)
-        space  = Signal(lane_width)  # bytes to the end of the word, or of the chunk
-        row_end = Signal()
-        next_row = Signal(lane_width)
-        step   = Signal()
-        to_end = bus_bytes - offset
-        if self.chunk_bytes is not None:
-            to_chunk_end = self.chunk_bytes - lane[:exact_log2(self.chunk_bytes)]
-            to_end = Mux(to_chunk_end < to_end, to_chunk_end, to_end)
+        left   = Signal(lane_width, reset_less=True)
+        rest   = Signal(lane_width, reset_less=True)    # bytes after this row
+        beyond = Signal(signed(17), reset_less=True)    # those after the next one
+        last_row = Signal(reset_less=True)
+        more   = Signal(lane_width)
+        cut    = Signal()   # the row goes on behind this piece
+        take   = Signal()   # the piece moves to the second stage
+        next_row = Mux(beyond[-1], rest, settings.row)
+        use    = self.settings
+        first  = Mux(run.first, use.first, settings.first)
         m.d.comb += [
-            step.eq(self.piece.valid & self.piece.ready),
-            self.run.ready.eq(~inside | (step & piece.run_end)),
-            self.piece.valid.eq(inside),
-            self.now.eq(now),
-            space.eq(to_end),
-            row_end.eq(now.filling | (row_left <= space)),
-            next_row.eq(Mux(rest < now.row_bytes, rest, now.row_bytes)),
-            piece.row.eq(ring_row(row, now.base, now.ring)),
-            piece.lane.eq(lane),
-            piece.offset.eq(offset),
-            piece.count.eq(Mux(row_end, row_left, space)),
-            piece.run_end.eq(row_end & (rest == 0)),
-            piece.word_end.eq(~now.filling & (piece.run_end | (offset + piece.count == bus_bytes))),
-            piece.event.eq(Mux(piece.run_end, event, 0)),
+            more.eq(left),
+            self.run.ready.eq(~inside | (take & ~cut & last_row)),
         ]
-        with m.If(step):
-            m.d.sync += [
-                offset.eq(offset + piece.count),
-                lane.eq(lane + piece.count),
-                row_left.eq(row_left - piece.count),
-            ]
-            with m.If(row_end):
+        with m.If(take):
+            m.d.sync += begins.eq(0)
+            with m.If(~cut):
                 m.d.sync += [
-                    row.eq(row + now.row_step),
+                    row.eq(row + settings.row_step),
                     lane.eq(first_lane),
-                    row_left.eq(next_row),
-                    rest.eq(rest - next_row),
+                    left.eq(next_row),
+                    rest.eq(rest + ~settings.row),
+                    beyond.eq(beyond + (~Cat(settings.row, Const(0, 1))).as_signed()),
+                    last_row.eq(beyond[-1]),
                 ]
-            with m.If(piece.run_end):
-                m.d.sync += inside.eq(0)
+                with m.If(last_row):
+                    m.d.sync += inside.eq(0)
         with m.If(self.run.valid & self.run.ready):
-            run_bytes = Mux(run.first, self.settings.run_bytes, now.run_bytes)
-            row_bytes = Mux(run.first, self.settings.row_bytes, now.row_bytes)
-            first_row = Mux(run_bytes < row_bytes, run_bytes, row_bytes)
             m.d.sync += [
                 inside.eq(1),
+                begins.eq(1),
+                offset.eq(run.offset),
+                event.eq(run.event),
                 row.eq(run.row),
                 first_lane.eq(run.lane),
                 lane.eq(run.lane),
-                offset.eq(run.offset),
-                row_left.eq(first_row),
-                rest.eq(run_bytes - first_row),
-                event.eq(run.event),
+                left.eq(first),
+                rest.eq(Mux(run.first, use.rest, settings.rest)),
+                beyond.eq(Mux(run.first, use.beyond, settings.beyond)),
+                last_row.eq(Mux(run.first, use.single, settings.single)),
             ]
             with m.If(run.first):
-                m.d.sync += now.eq(self.settings)
+                m.d.sync += settings.eq(use)
+        if self.chunk_bytes is not None:
+            chunk_bits = exact_log2(self.chunk_bytes)
+            over = Signal(signed(max(lane_width, chunk_bits) + 2), reset_less=True)
+            m.d.comb += cut.eq(~over[-1])
+            with m.If(cut):
+                m.d.comb += more.eq(~lane[:chunk_bits])
+            with m.If(take):
+                with m.If(cut):
+                    m.d.sync += [
+                        lane.eq(Cat(Const(0, chunk_bits), lane[chunk_bits:] + 1)),
+                        left.eq(over),
+                        over.eq(over - self.chunk_bytes),
+                    ]
+                with m.Else():
+                    m.d.sync += over.eq(_beyond(next_row, first_lane[:chunk_bits]))
+            with m.If(self.run.valid & self.run.ready):
+                m.d.sync += over.eq(_beyond(first, run.lane[:chunk_bits]))
+
+        # Second stage: words.
+        valid  = Signal()
+        now    = Signal(piece.shape(), reset_less=True)   # with what is left of its row
+        now_over = Signal(signed(max(lane_width, offset_bits) + 2), init=-1)
+        step   = Signal()
+        goes_on = Signal()  # with the next word
+        next_offset = Mux(begins, offset, (now_over + 1)[:offset_bits])
+        ringed = ring_row(row, settings.base, settings.ring)
+        outside = Cat((settings.memory == memory) & ringed[exact_log2(rows):].any()
+                      for memory, (rows, _, _) in pad_shapes(self.config).items()).any()
+        m.d.comb += [
+            step.eq(valid & self.piece.ready),
+            goes_on.eq(~now_over[-1] & ~self.now.filling),
+            take.eq(inside & (~valid | (step & ~goes_on))),
+            self.piece.valid.eq(valid),
+            self.idle.eq(~inside & ~valid),
+            piece.eq(now),
+            piece.word_end.eq(~self.now.filling
+                              & (goes_on | now.run_end | now_over[:offset_bits].all())),
+        ]
+        with m.If(goes_on):
+            m.d.comb += [piece.more.eq(~now.offset), piece.run_end.eq(0), piece.event.eq(0)]
+        with m.If(step):
+            m.d.sync += valid.eq(goes_on)
+            with m.If(goes_on):
+                m.d.sync += [
+                    now.lane.eq(now.lane + ~now.offset + 1),
+                    now.offset.eq(0),
+                    now.more.eq(now_over),
+                    now_over.eq(_beyond(now_over, Const(0, offset_bits))),
+                ]
+        with m.If(take):
+            run_end = ~cut & last_row
+            m.d.sync += [
+                valid.eq(1),
+                *(self.now[name].eq(settings[name]) for name in _PIECE_SETTINGS),
+                now.row.eq(ringed),
+                now.outside.eq(outside),
+                now.lane.eq(lane),
+                now.offset.eq(next_offset),
+                now.more.eq(more),
+                now.run_end.eq(run_end),
+                now.event.eq(Mux(run_end, event, 0)),
+                now_over.eq(_beyond(more, next_offset)),
+            ]
         return m
+
+
+def _beyond(more, place):
+    """Less one, what ``more`` and one bytes from ``place`` on have beyond a word or chunk of
+    ``2 ** len(place)`` bytes."""
+    return more + Cat(place, Const(1, 1)).as_signed()

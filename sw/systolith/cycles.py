@@ -30,11 +30,14 @@ from systolith_hw.latency import array_latency
 
 __all__ = ["Bus", "decode_program", "group_cycles", "predict_cycles"]
 
-FETCH = 2           # from a command's last word on the bus to the dispatcher's end with it
-QUEUE = 3           # besides a command's words: from there (or the one before) to the engine
+FETCH = 6           # from a command's last word on the bus to the dispatcher's end with it
+DISPATCH = 1        # besides a command's words: from there to its end with the next one
+ROOM = 2            # the same, from room in a full queue
+CONTROL = 3         # besides doing a control command: until the dispatcher goes on
+QUEUE = 4           # besides a command's words: from there (or the one before) to the engine
 WALK = 2            # from a command that comes to an idle engine to its first element
 TOKEN = 3           # from a raise to the element that waits for it
-LOAD = 1            # besides memory's latency: from a run to its first word at the load engine
+LOAD = 2            # besides memory's latency: from a run to its first word at the load engine
 LOAD_ROOM = 3       # from a burst's last word at the load engine to the next burst in its place
 LOAD_RAISE = 5      # from a word there to the raise
 EXECUTE_RAISE = 2   # besides the array's latency: from the last activation row to the raise
@@ -43,7 +46,7 @@ VECTOR_FOLD = 1     # where the unit folds and reduces
 VECTOR_SCALE = 9
 VECTOR_FUNCTION = {True: 8, False: 5}   # with a multiplier, and without
 VECTOR_RAISE = -1   # besides the pipeline: from the last group's read to the raise
-STORE_RAISE = 7     # besides memory's latency: from the last row's read to the raise
+STORE_RAISE = 9     # besides memory's latency: from the last row's read to the raise
 STORE_ROOM = 1      # the same to the next burst, where no more may be without an answer
 FINISH = 3          # from the last raise to done
 
@@ -167,7 +170,7 @@ class _Prediction:
                 yield   # the loads first that ask before
             arrived = max(arrived, asked + self.bus.latency, self.read_until(asked)) + beats
             self.fetches.append(arrived)
-            time = max(time + words, arrived + FETCH)
+            time = max(time + words + DISPATCH, arrived + FETCH)
             if opcode == Opcode.CONTROL:
                 time = yield from self.control(values, time)
             else:
@@ -176,7 +179,7 @@ class _Prediction:
                 if position >= depth:
                     while len(accepted) <= position - depth:
                         yield
-                    time = max(time, accepted[position - depth] + words)
+                    time = max(time, accepted[position - depth] + words + ROOM)
                 self.ready[engine].append(time)
             done.append(time)
         self.end = max(self.end, time)
@@ -199,13 +202,13 @@ class _Prediction:
             raised = self.semaphores[values["register"]].raised
             for i in range(values["value"]):
                 raised.append(time + 1 + i)
-            return time + values["value"]
+            return time + values["value"] + CONTROL
         if operation == ControlOp.FENCE:
             for engine in range(4):
                 while len(self.accepted[engine]) < len(self.ready[engine]):
                     yield
-            return max(time, self.end) + 2
-        return time + 1
+            return max(time, self.end) + 3 + CONTROL
+        return time + 1 + CONTROL
 
     def arrival(self, engine: int, number: int) -> Generator[None, None, float]:
         """When an engine sees its command ``number``."""

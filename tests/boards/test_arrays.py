@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 from systolith_boards import arrays
+from systolith_boards.wrapped import Wrapped
 from systolith_hw.arrays import array_of
 from systolith_hw.parts import ArrayConfig
 
@@ -53,7 +54,7 @@ def test_the_wrapper_leaves_the_array_its_registers(tmp_path):
     array = ArrayConfig(rows=2, cols=2, strategy="ecp5")
     alone, wrapped = (
         arrays.synthesise(component, chip="lfe5u-25f", directory=tmp_path)["TRELLIS_FF"]
-        for component in (array_of(array), arrays.Wrapped(array=array_of(array))))
+        for component in (array_of(array), Wrapped(part=array_of(array))))
     inputs, outputs = 2 * 8 + 2 * 8 + 3, 2 * 17 + 1
     parity = 9 + 3 + 1
     assert wrapped == alone + 2 * inputs + outputs + parity

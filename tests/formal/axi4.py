@@ -63,6 +63,7 @@ class OnePage(Specification):
     """No burst crosses a 4 KB boundary, whatever the run."""
     def properties(self, m, dut):
         burst = dut.burst.payload
+        self.given(m, dut.run.payload.bytes != 0)
         bits = exact_log2(PAGE // dut.data_bytes)
         words = burst.word[:bits] + burst.words
         self.require(m, ~dut.burst.valid | (words >> bits == 0), "a burst stays in its 4 KB")
@@ -254,11 +255,10 @@ PROOFS = (
         make=lambda: WholeRun(data_bytes=4, max_burst=4, address_bits=8, byte_bits=6),
         bugs=(
             Bug("a run one word short", "hw/systolith_hw/bursts.py",
-                "(self.run.payload.bytes + offset - 1) >> self.offset_bits",
-                "(self.run.payload.bytes - 1) >> self.offset_bits", RUN),
+                "(more + address[:self.offset_bits]) >> self.offset_bits",
+                "more >> self.offset_bits", RUN),
             Bug("a boundary passed", "hw/systolith_hw/bursts.py",
-                "room.eq(~word[:burst_bits] if burst_bits else 0)",
-                "room.eq(self.max_burst - 1)", RUN),
+                "Mux(last, left, ~place)", "Mux(last, left, self.max_burst - 1)", RUN),
         )),
     Proof(
         name="one-page", block="bursts.py",

@@ -61,17 +61,20 @@ class Commands(Specification):
         depth  = self.config.control.queue_depth
         number = Signal(range(self.words))     # word that is next
         engine = Signal(2)
-        kept   = Signal(self.words - 1, reset_less=True)  # a bit of each word of the command
+        kept   = Signal(self.words, reset_less=True)  # a bit of each word of the command
         last   = number == self.words - 1
+        ended  = Signal()   # the last word came in the cycle before
         with m.If(dut.write):
             m.d.sync += [number.eq(Mux(last, 0, number + 1)), engine.eq(dut.engine)]
-            m.d.sync += kept.eq(Cat(dut.data[0], kept)[:self.words - 1])
+            m.d.sync += kept.eq(Cat(dut.data[0], kept)[:self.words])
+        m.d.sync += ended.eq(dut.write & last)
         self.given(m, (number == 0) | (dut.engine == engine))
         self.given(m, dut.word == number)
         self.given(m, ~dut.write | dut.space.bit_select(dut.engine, 1))
-        self.given(m, ~dut.commit | (dut.write & last))
+        self.given(m, ~dut.commit | ended)
+        self.given(m, ~ended | ~dut.write | (dut.engine != engine))
 
-        enters = [dut.commit & (dut.engine == e) for e in range(4)]
+        enters = [dut.commit & (engine == e) for e in range(4)]
         leaves = [port.valid & port.ready for port in dut.command]
         inside = [Signal(range(depth + 3), name=f"inside{e}") for e in range(4)]
         m.d.sync += [count.eq(count + enter - leave)
@@ -80,7 +83,7 @@ class Commands(Specification):
         width = self.config.bus.data_bits
         front = Cat(port.payload[(self.words - 1 - i) * width] for i in range(self.words))
         mine, turn, entry = self.follow(
-            m, "commands", enter=enters[which], leave=leaves[which], entry=Cat(dut.data[0], kept),
+            m, "commands", enter=enters[which], leave=leaves[which], entry=kept,
             most=depth + 2, pick=self.pick)
         if self.contents:
             self.require(m, ~(turn & port.valid) | (front == entry),
@@ -90,11 +93,12 @@ class Commands(Specification):
             return
         others = Cat(count != 0 for e, count in enumerate(inside) if e != which).any()
         self.require(m, ~port.valid | (mine != 0), "what leaves has come, for this engine")
-        self.require(m, dut.space[which] | (mine >= depth), "there is room for the depth")
+        self.require(m, dut.space[which] | (mine + (ended & (engine == which)) >= depth),
+                     "there is room for the depth")
         self.require(m, mine <= depth + 1, "and for one command before the engine")
         self.require(m, dut.empty == ~Cat(inside).any(), "empty says so")
         self.require(m, ~self.late(m, "commands", (mine != 0) & ~port.valid & ~others,
-                                   self.words + 2),
+                                   self.words + 3),
                      "a command reaches an idle engine in time when no other engine has one")
 
 

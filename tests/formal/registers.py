@@ -59,6 +59,10 @@ class Answers(Specification):
         def hits(where, name):
             return where[2:] == REGISTERS[name].offset >> 2
 
+        # The host leaves parameters alone while the core is busy, and commands write them.
+        params = [f"param{i}" for i in range(1, dut.config.control.params)]
+        self.given(m, ~dut.param_write | (addresses == 0)
+                   | ~Cat(hits(address, name) for name in params).any())
         commanded = self.past(m, dut.param_write & (dut.param_number == 1), "commanded")
         value = self.past(m, dut.param_value, "value")
         shown = {"program_address": dut.program_address, "window_bytes": dut.window_bytes,

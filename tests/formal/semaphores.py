@@ -27,21 +27,29 @@ class Tokens(Specification):
         raised = Cat(port.valid & port.ready & (port.payload == which)
                      for port in dut.raise_).any()
         full   = raised & ~taken & (value == MOST)
+        rested = Signal(init=1)     # not taken in the cycle before, or raised, too
+        was_full, was_raised = Signal(), Signal(len(dut.raise_))
+        m.d.sync += [
+            rested.eq(raised | ~taken), was_full.eq(full),
+            was_raised.eq(Cat(port.valid & port.ready for port in dut.raise_)),
+        ]
         m.d.sync += value.eq(value + (raised & ~full) - taken)
         self.require(m, value <= MOST, "never above 15")
         self.require(m, ~taken | (value != 0), "never below 0")
-        self.require(m, ~raised | (dut.overflow.any() == full),
+        others = Signal()   # perhaps a raise of another semaphore was beyond 15
+        m.d.sync += others.eq(~raised)
+        self.require(m, others | (dut.overflow.any() == was_full),
                      "a raise beyond 15 is flagged, and no other")
         for i, port in enumerate(dut.raise_):
             offered = Cat(other.valid for other in dut.raise_[:i]).any()
             self.require(m, ~port.valid | (port.ready == ~offered),
                          "the first port that raises is granted")
-            self.require(m, ~dut.overflow[i] | (port.valid & port.ready),
-                         "the port that raises too often is flagged")
+            self.require(m, ~dut.overflow[i] | was_raised[i],
+                         "the port that raised too often is flagged")
         for i, wait in enumerate(waits):
-            granted = Cat(other.valid & other.ready for other in dut.wait[:i]).any()
-            self.require(m, ~wait | (dut.wait[i].ready == ((value != 0) & ~granted)),
-                         "a wait is granted when there is a token and no port before it is")
+            granted = Cat(waits[:i]).any()
+            self.require(m, ~wait | (dut.wait[i].ready == ((value != 0) & rested & ~granted)),
+                         "a wait is granted when there is a token and no port before asks for it")
 
 
 class Loops:
@@ -190,15 +198,15 @@ PROOFS = (
         name="tokens", block="semaphore.py",
         claim="Semaphores, 4 of them with 2 ports each side: the value of any is the raises "
               "granted minus the waits granted, never below 0 or above 15; a raise beyond 15 is "
-              "flagged and no other; the first port that can be granted is",
+              "flagged and no other; the first port of those that raise, and of those that wait "
+              "for the same semaphore, is granted",
         make=lambda: Tokens(count=4, ports=2),
         bugs=(
             Bug("a lost semaphore", "hw/systolith_hw/semaphore.py",
-                "up.eq(raising & (raise_number == i))",
-                "up.eq(raising & (raise_number == i) & ~taking)", RUN),
+                "with m.If(up[i] & ~down[i] & ~value.all()):",
+                "with m.If(up[i] & ~down.any() & ~value.all()):", RUN),
             Bug("an overflow kept quiet", "hw/systolith_hw/semaphore.py",
-                "full & self.raise_[i].valid & self.raise_[i].ready",
-                "full & self.raise_[i].valid & ~self.raise_[i].ready", RUN),
+                "Mux(full.any(), raised, 0)", "Mux(full.any(), raised[1:], 0)", RUN),
         )),
     Proof(
         name="gate", block="semaphore.py",

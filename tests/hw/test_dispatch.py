@@ -16,6 +16,7 @@ CONFIGS = {
     "words_of_32": CoreConfig.from_dict({
         "bus": {"data_bits": 32}, "control": {"params": 4, "queue_depth": 1, "prefetch": 1}}),
     "words_of_64": CoreConfig.preset("demo"),
+    "words_of_256": CoreConfig.from_dict({"bus": {"data_bits": 256, "max_burst": 1}}),
     "words_of_512": CoreConfig.from_dict({
         "bus": {"data_bits": 512}, "control": {"queue_depth": 2}}),
 }

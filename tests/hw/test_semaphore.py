@@ -18,7 +18,7 @@ def test_tokens_are_neither_lost_nor_invented(count, waiters, raisers):
     rng = random.Random(count)
     dut = Semaphores(count=count, waiters=waiters, raisers=raisers)
     values = [0] * count
-    taken, both, overflows, blocked = [], 0, 0, 0
+    taken, both, several, overflows, blocked = [], 0, 0, 0, 0
 
     def ask(requested, ports, ctx, busy):
         """Requests hold until they are granted."""
@@ -29,37 +29,44 @@ def test_tokens_are_neither_lost_nor_invented(count, waiters, raisers):
             ctx.set(ports[i].payload, requested[i] or 0)
 
     async def bench(ctx):
-        nonlocal both, overflows, blocked
+        nonlocal both, several, overflows, blocked
         waits, raises = [None] * waiters, [None] * raisers
+        rested = [True] * count     # not taken in the cycle before, or raised, too
+        flagged = 0
         for cycle in range(1500):
             ask(waits, dut.wait, ctx, 0.2 if cycle < 500 else 0.9)
             ask(raises, dut.raise_, ctx, 0.9 if cycle < 500 else 0.3)
-            # The lowest index that can be served is.
-            taker = next((i for i, s in enumerate(waits) if s is not None and values[s]), None)
+            # The lowest index that raises is served, and the lowest that waits for each semaphore.
+            takers = [i for i, s in enumerate(waits) if s is not None and values[s] and rested[s]
+                      and s not in waits[:i]]
             raiser = next((i for i, s in enumerate(raises) if s is not None), None)
-            take = None if taker is None else waits[taker]
+            takes = [waits[i] for i in takers]
             post = None if raiser is None else raises[raiser]
-            overflow = post is not None and values[post] == LIMIT and take != post
+            overflow = post is not None and values[post] == LIMIT and post not in takes
             assert [ctx.get(port.ready) for port in dut.wait] == [
-                i == taker for i in range(waiters)]
+                i in takers for i in range(waiters)]
             granted = [i for i in range(raisers)
                        if raises[i] is not None and ctx.get(dut.raise_[i].ready)]
             assert granted == ([] if raiser is None else [raiser])
-            assert ctx.get(dut.overflow) == (1 << raiser if overflow else 0)
-            both += take is not None and take == post
+            assert ctx.get(dut.overflow) == flagged
+            flagged = 1 << raiser if overflow else 0
+            both += post in takes
+            several += len(takes) > 1
             overflows += overflow
             blocked += any(s is not None and not values[s] for s in waits)
             await ctx.tick()
             if post is not None:
                 values[post] += not overflow
                 raises[raiser] = None
-            if take is not None:
-                values[take] -= 1
-                taken.append(take)
-                waits[taker] = None
+            rested = [s not in takes or s == post for s in range(count)]
+            for i in takers:
+                values[waits[i]] -= 1
+                taken.append(waits[i])
+                waits[i] = None
 
     simulate(dut, bench)
     assert len(taken) > 100 and both and blocked
+    assert waiters == 1 or several
     assert count > 8 or overflows
 
 
@@ -77,6 +84,14 @@ def test_grants_go_to_the_lowest_index_that_can_be_served():
         assert [ctx.get(port.ready) for port in dut.raise_] == [1, 0]
         await ctx.tick()
         assert [ctx.get(port.ready) for port in dut.wait] == [0, 1, 0]
+        ctx.set(dut.wait[1].valid, 0)
+        ctx.set(dut.wait[2].valid, 0)
+        await ctx.tick()
+        ctx.set(dut.raise_[0].payload, 1)
+        await ctx.tick()
+        ctx.set(dut.wait[1].valid, 1)
+        ctx.set(dut.wait[2].valid, 1)
+        assert [ctx.get(port.ready) for port in dut.wait] == [1, 1, 0]
 
     simulate(dut, bench)
 
@@ -87,19 +102,20 @@ def test_a_raise_beyond_15_is_flagged_and_changes_nothing():
     async def bench(ctx):
         ctx.set(dut.raise_[0].valid, 1)
         ctx.set(dut.raise_[0].payload, 3)
-        for _ in range(LIMIT):
+        for _ in range(LIMIT + 1):
             assert ctx.get(dut.overflow) == 0
             await ctx.tick()
         assert ctx.get(dut.overflow) == 1
-        await ctx.tick()
         ctx.set(dut.wait[0].valid, 1)
         ctx.set(dut.wait[0].payload, 3)
-        assert ctx.get(dut.overflow) == 0, "one is taken in the same cycle"
         await ctx.tick()
+        assert ctx.get(dut.overflow) == 0, "one is taken in the same cycle"
         ctx.set(dut.raise_[0].valid, 0)
-        for _ in range(LIMIT):
-            assert ctx.get(dut.wait[0].ready) == 1
+        taken = 0
+        for _ in range(2 * LIMIT):
+            taken += ctx.get(dut.wait[0].ready)
             await ctx.tick()
+        assert taken == LIMIT
         assert ctx.get(dut.wait[0].ready) == 0
 
     simulate(dut, bench)
