@@ -141,14 +141,14 @@ class Gate(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         new  = self.waits.payload
-        waits = Signal(2, reset_less=True)  # slots in use
+        waits = Signal(2)  # slots in use
         numbers = Signal(new.number.shape(), reset_less=True)
         inside = [Signal(self.loops, name=f"inside{slot}", reset_less=True)
                   for slot in range(2)]     # the loops inside the slot's level
         ahead = Signal()  # these are for a command that has not begun
         have = Signal(2)
         want = Signal(2)
-        slot_asked = Signal(reset_less=True)
+        slot_asked = Signal()
         number = Signal(NUMBER_BITS, reset_less=True)  # of its semaphore
         next_slot = Signal()
         needs = Signal(2)

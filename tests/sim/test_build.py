@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 import pytest
 from systolith_hw.emit import emit_verilog
 from systolith_sim import build
-from systolith_sim.tools import ToolError
+from systolith_sim.tools import ToolError, environment
 
 BUILD = """
 import sys
@@ -97,3 +98,15 @@ def test_a_missing_compiler_is_named(tmp_path):
     result = subprocess.run([sys.executable, "-c", script], env={"PATH": str(tmp_path)},
                             capture_output=True, text=True, check=True)
     assert result.stdout == "g++ must be installed for simulation: apt install g++\n"
+
+
+def test_a_build_needs_no_command_called_python(tmp_path, monkeypatch):
+    # Verilator's makefiles for small designs call it; a venv that is not active has none on PATH.
+    for tool in ("g++", "make", "perl"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = shutil.which("python", path=environment()["PATH"])
+    assert found is not None
+    version = subprocess.run([found, "-c", "import sys; print(sys.version)"], capture_output=True,
+                             text=True, check=True).stdout
+    assert version.strip() == sys.version
