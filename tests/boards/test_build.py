@@ -219,11 +219,11 @@ class Squares(wiring.Component):
 
     def elaborate(self, platform):
         from amaranth.hdl import ClockDomain, ClockSignal, ResetSignal
-        from systolith_boards.arrays import Wrapped
+        from systolith_boards.wrapped import Wrapped
 
         m = Module()
         m.domains.sync = ClockDomain()
-        m.submodules.wrapped = wrapped = Wrapped(array=Ecp5Array(rows=2, cols=2))
+        m.submodules.wrapped = wrapped = Wrapped(part=Ecp5Array(rows=2, cols=2))
         m.d.comb += [ClockSignal().eq(self.clk), ResetSignal().eq(0),
                      wrapped.serial.eq(self.uart_rx), wrapped.load.eq(self.uart_rx),
                      self.uart_tx.eq(wrapped.parity)]
