@@ -11,13 +11,15 @@ N       ?= 300
 SEED    ?= 0
 CONFIGS ?= 8
 
-.PHONY: help setup demo test test-full random formal lint docs clean
+.PHONY: help setup demo test test-full random formal fit fpga-report lint docs clean
 
 help:
 	@echo "make demo       train, compile and run a classifier on the emitted Verilog"
 	@echo "make test       the default tests, some minutes"
-	@echo "make test-full  every test, the planted bugs among them"
+	@echo "make test-full  the tests that make test leaves out, proofs and planted bugs among them"
 	@echo "make random     random programs on model and Verilog; N=300 SEED=0 CONFIGS=8"
+	@echo "make fit        what systolith plan knows, from builds, into docs/boards.md; resumable"
+	@echo "make fpga-report every board with three seeds, into docs/boards.md; hours, resumable"
 	@echo "make formal     the proofs, and that each fails where it must; some minutes"
 	@echo "make setup      everything a developer needs, in $(VENV)"
 	@echo "make lint       ruff and pyright"
@@ -48,13 +50,19 @@ test: setup
 	$(TESTS) -m "not full"
 
 test-full: setup
-	$(TESTS)
+	$(TESTS) -m full
 
 random: setup
 	$(BIN)/python -m systolith_sim.random_programs --count $(N) --seed $(SEED) --configs $(CONFIGS)
 
 formal: setup
 	$(BIN)/python tests/formal/run.py --planted --jobs 2
+
+fit: setup
+	$(BIN)/python -m systolith_boards.fit --document docs/boards.md
+
+fpga-report: setup
+	$(BIN)/python -m systolith_boards.report --document docs/boards.md
 
 lint: setup
 	$(BIN)/ruff check .

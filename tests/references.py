@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from systolith import Device, gemm, quantise_multiplier
 from systolith.vector import compile_vector, operations
 from systolith.vector.pooling import Pooling, compile_pooling
@@ -54,6 +55,14 @@ class Case:
 def models_path() -> Path:
     """Where models and vectors lie; need not exist."""
     return Path(os.environ.get("SYSTOLITH_MODELS", ROOT.parent / "shared" / "models"))
+
+
+def stored(*parts: str) -> Path:
+    """Path of a file among the models and data; skips the test where it is not there."""
+    path = models_path().joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in {models_path().name}")
+    return path
 
 
 def cmsis_nn(name: str) -> Case:

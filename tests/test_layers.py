@@ -22,7 +22,8 @@ ALLOWED = {
 CLI = PACKAGES["systolith"] / "systolith" / "cli"
 CLI_ALLOWED = ALLOWED["systolith"] | {"click", "rich", "tomli_w"}
 # What a function may import when it is called.
-LATE = {"systolith": {"sklearn"}, "systolith_hw": set(), "systolith_boards": set(),
+LATE = {"systolith": {"google", "onnx", "sklearn", "tflite"}, "systolith_hw": set(),
+        "systolith_boards": {"systolith_sim", "litedram", "litex", "migen"},
         "systolith_sim": set()}
 LATE_CLI = {"systolith_sim", "systolith_boards", "sklearn", "find_libpython"}
 

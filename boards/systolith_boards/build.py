@@ -4,6 +4,7 @@ A netlist is kept under the hash of the Verilog it came from, a bitstream under 
 constraints and seed; tools and their versions take part in both.
 """
 
+import inspect
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from systolith.cache import cached, digest
 from systolith_hw.config import CoreConfig
 from systolith_hw.emit import emit_verilog
 
+from . import block_ram
 from .boards import Board
 from .constraints import constraints
 from .placement import SITES_85F, fix, side_by_side
@@ -25,8 +27,8 @@ from .synthesis import area_by_block as areas_of
 from .synthesis import cells, summary
 from .tools import Tool, find_tool
 
-__all__ = ["Built", "Clock", "Stage", "area_by_block", "build", "multiplier_sites", "place",
-           "synthesise"]
+__all__ = ["Built", "Clock", "Stage", "area_by_block", "build", "chip_verilog", "multiplier_sites",
+           "pack", "place", "synthesise"]
 
 # How a stage's work is done: what it is called, and the work.
 Stage = Callable[[str, Callable[[], Any]], Any]
@@ -138,7 +140,8 @@ def build(top: wiring.Component, board: Board, *, seed: int = 1, sources: tuple[
     Parameters
     ----------
     top : wiring.Component
-        Its members are pins of the board by flat name.
+        Its members are pins of the board by flat name. The Verilog in its attribute ``sources``
+        is added, where it has one.
     seed : int
         Where the placer starts from.
     sources : tuple of str
@@ -159,8 +162,7 @@ def build(top: wiring.Component, board: Board, *, seed: int = 1, sources: tuple[
     RuntimeError
         A tool failed.
     """
-    verilog = stage("Emitting Verilog", lambda: "\n".join(
-        [emit_verilog(top, name="top", vendor_cells=True), *sources]))
+    verilog = stage("Emitting Verilog", lambda: chip_verilog(top, sources))
     built = place(synthesise(verilog, board, stage=stage), board, seed=seed, sites=sites or {},
                   verilog=verilog, stage=stage)
     for clock in built.clocks:
@@ -169,6 +171,12 @@ def build(top: wiring.Component, board: Board, *, seed: int = 1, sources: tuple[
                 f"clock {clock.name} must reach {clock.target_mhz:g} MHz on {board.name}, not "
                 f"{clock.fmax_mhz:.1f} (slowest from {clock.ends}, seed {seed})")
     return built
+
+
+def chip_verilog(top: wiring.Component, sources: tuple[str, ...] = ()) -> str:
+    """Verilog of a chip as ``build`` synthesises it, with that of what it instantiates."""
+    return "\n".join([emit_verilog(top, name="top", vendor_cells=True),
+                      *getattr(top, "sources", ()), *sources])
 
 
 def multiplier_sites(board: Board, config: CoreConfig) -> dict[str, str]:
@@ -185,12 +193,17 @@ def multiplier_sites(board: Board, config: CoreConfig) -> dict[str, str]:
 def synthesise(verilog: str, board: Board, *, stage: Stage = _at_once) -> Path:
     """The netlist of module ``top`` as JSON for nextpnr, in the cache.
 
-    On ECP5 Yosys infers multipliers as far as the chip has them. On iCE40 the pass that does would
-    change those that are instantiated, and loses some of a systolic array.
+    On ECP5 Yosys infers multipliers as far as the chip has them, and block RAM takes registers
+    behind it. On iCE40 the pass that infers multipliers would change those that are instantiated,
+    and loses some of a systolic array.
     """
     yosys, chip = find_tool("yosys"), board.chip
-    scripts = ("synth_ice40",) if chip.family == "ice40" else ("synth_ecp5", "synth_ecp5 -nodsp")
-    key = digest(verilog, *scripts, str(chip.dsps), yosys.version)
+    # Eight cells of iCE40 share an enable: with one for every few, a full chip finds no places.
+    scripts = (("synth_ice40 -dffe_min_ce_use 4",) if chip.family == "ice40"
+               else ("synth_ecp5", "synth_ecp5 -nodsp"))
+    absorbs = chip.family == "ecp5"
+    key = digest(verilog, *scripts, str(chip.dsps), yosys.version,
+                 inspect.getsource(block_ram) if absorbs else "")
     with cached("netlists", key) as (folder, building):
         if building is not None:
             def work() -> None:
@@ -200,6 +213,10 @@ def synthesise(verilog: str, board: Board, *, stage: Stage = _at_once) -> Path:
                     yosys.run(["-q", "-l", "yosys.log", "-p", commands], building)
                     if _cells(building / "top.json")[_FLOWS[chip.family].dsp] <= chip.dsps:
                         break
+                if absorbs:
+                    netlist = json.loads((building / "top.json").read_text())
+                    block_ram.absorb_registers(netlist)
+                    (building / "top.json").write_text(json.dumps(netlist))
 
             stage("Synthesising", work)
         return folder / "top.json"
@@ -218,8 +235,7 @@ def place(netlist: Path, board: Board, *, seed: int, sites: Mapping[str, str], v
     """
     flow = _FLOWS[board.chip.family]
     placer, packer = find_tool(flow.place), find_tool(flow.pack)
-    ports = json.loads(netlist.read_text())["modules"]["top"]["ports"]
-    text = constraints(board, {name: len(port["bits"]) for name, port in ports.items()})
+    text = _constraints(netlist, board)
     options = [*board.place_options, "--freq", str(board.target_mhz), "--seed", str(seed)]
     key = digest(netlist.read_text(), text, *options, *board.packing, json.dumps(dict(sites)),
                  placer.version, packer.version)
@@ -233,15 +249,36 @@ def place(netlist: Path, board: Board, *, seed: int, sites: Mapping[str, str], v
     report = json.loads((folder / "report.json").read_text())
     used = {name: (count["used"], count["available"])
             for name, count in report["utilization"].items()}
-    cells = _cells(netlist)
     return Built(
         board=board, seed=seed, luts=used[flow.luts][0], dsps=used.get(flow.dsps, (0, 0))[0],
-        brams=used[flow.brams][0],
-        ffs=sum(count for name, count in cells.items() if name.startswith(flow.ff)), used=used,
+        brams=used[flow.brams][0], ffs=_flip_flops(netlist, flow), used=used,
         clocks=_clocks(report), tools={tool.name: tool.version
                                        for tool in (find_tool("yosys"), placer, packer)},
         verilog=verilog, netlist=netlist, folder=folder,
         bitstream=folder / f"top.{flow.bitstream}", fresh=building is not None)
+
+
+def pack(netlist: Path, board: Board) -> dict[str, int]:
+    """Logic cells, flip-flops, multipliers and block RAMs of a netlist, whether they fit or not.
+
+    That takes seconds; it is in the cache.
+    """
+    flow = _FLOWS[board.chip.family]
+    placer = find_tool(flow.place)
+    text = _constraints(netlist, board)
+    key = digest(netlist.read_text(), text, *board.place_options, placer.version)
+    with cached("packed", key) as (folder, building):
+        if building is not None:
+            (building / f"top.{flow.constraints}").write_text(text)
+            copy = building / "netlist.json"
+            shutil.copyfile(netlist, copy)
+            said = placer.run([*board.place_options, "--json", copy.name, f"--{flow.constraints}",
+                               f"top.{flow.constraints}", "--pack-only"], building)
+            copy.unlink()
+            (building / "nextpnr.log").write_text(said)
+    used = dict(re.findall(r"(\w+): +(\d+)/", (folder / "nextpnr.log").read_text()))
+    return {"luts": int(used[flow.luts]), "ffs": _flip_flops(netlist, flow),
+            "dsps": int(used.get(flow.dsps, 0)), "brams": int(used[flow.brams])}
 
 
 def area_by_block(verilog: str, board: Board, *, stage: Stage = _at_once
@@ -290,10 +327,20 @@ def _place(placer: Tool, flow: _Flow, options: list[str], sites: Mapping[str, st
         copy.unlink()
 
 
+def _constraints(netlist: Path, board: Board) -> str:
+    """Constraints of the pins of module ``top``."""
+    ports = json.loads(netlist.read_text())["modules"]["top"]["ports"]
+    return constraints(board, {name: len(port["bits"]) for name, port in ports.items()})
+
+
 def _cells(netlist: Path) -> Counter[str]:
     """Cells of a flattened netlist by type."""
     module = json.loads(netlist.read_text())["modules"]["top"]
     return Counter(cell["type"] for cell in module["cells"].values())
+
+
+def _flip_flops(netlist: Path, flow: _Flow) -> int:
+    return sum(count for name, count in _cells(netlist).items() if name.startswith(flow.ff))
 
 
 def _clocks(report: Mapping[str, Any]) -> tuple[Clock, ...]:

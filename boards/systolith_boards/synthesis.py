@@ -17,18 +17,22 @@ from amaranth.lib import wiring
 from rich.console import Console
 from rich.table import Table
 from systolith_hw.axi import AxiReader, AxiWriter
+from systolith_hw.cells import unused
 from systolith_hw.config import PRESETS, CoreConfig
 from systolith_hw.control import Control
-from systolith_hw.core import Core
-from systolith_hw.dispatch import Dispatcher, Fetch
+from systolith_hw.core import Core, accumulator_of, scratchpad_of, semaphores_of
+from systolith_hw.dispatch import Dispatcher
 from systolith_hw.emit import emit_verilog
 from systolith_hw.execute import ExecuteEngine
+from systolith_hw.fetch import Fetch
 from systolith_hw.formats import check_family
+from systolith_hw.isa import Memory
 from systolith_hw.load import LoadEngine
-from systolith_hw.semaphore import Semaphores
+from systolith_hw.parameters import Parameters
 from systolith_hw.store import StoreEngine
 from systolith_hw.vector import VectorEngine
 
+from .block_ram import absorb_registers
 from .tools import packaged, run_command
 from .wrapped import Wrapped
 
@@ -64,18 +68,30 @@ FAMILIES = {
                 "RAM": ("RAMB18E1", "RAMB36E1")}),
 }
 
+
+def _accumulator(config: CoreConfig) -> wiring.Component:
+    execute = ExecuteEngine(config=config)
+    unused(execute)
+    return accumulator_of(config, sum_bits=execute.sum_bits)
+
+
 BLOCKS: Mapping[str, Callable[[CoreConfig], wiring.Component]] = {
     "core": lambda config: Core(config=config),
     "control": lambda config: Control(config=config),
     "fetch": lambda config: Fetch(config=config),
     "dispatcher": lambda config: Dispatcher(config=config),
-    "semaphores": lambda config: Semaphores(count=config.control.semaphores, waiters=4, raisers=5),
-    "reader": lambda config: AxiReader(config=config.bus, prefetch=config.control.prefetch),
+    "semaphores": semaphores_of,
+    "reader": lambda config: AxiReader(
+        config=config.bus, prefetch=config.control.prefetch, compact=config.control.compact),
     "writer": lambda config: AxiWriter(config=config.bus),
     "load": lambda config: LoadEngine(config=config),
     "execute": lambda config: ExecuteEngine(config=config),
     "vector": lambda config: VectorEngine(config=config),
     "store": lambda config: StoreEngine(config=config),
+    "acc": _accumulator,
+    "act": lambda config: scratchpad_of(config, Memory.ACT),
+    "wgt": lambda config: scratchpad_of(config, Memory.WGT),
+    "par": lambda config: Parameters(config=config),
 }
 
 
@@ -95,7 +111,7 @@ def run_tool(tool: str, arguments: list[str], directory: Path, *,
 
 def cells(verilog: str, *, top: str, family: str, flatten: bool = True,
           directory: Path | None = None) -> dict[str, Counter[str]]:
-    """Cells of each module after synthesis.
+    """Cells of each module after synthesis; an ECP5's block RAM has taken registers behind it.
 
     Parameters
     ----------
@@ -130,8 +146,15 @@ def cells(verilog: str, *, top: str, family: str, flatten: bool = True,
                   f"tee -q -o {top}.stat.json stat -json")
         run_tool("yosys", ["-q", "-p", script], where)
         modules = json.loads((where / f"{top}.stat.json").read_text())["modules"]
-    return {name.removeprefix("\\"): Counter(module["num_cells_by_type"])
-            for name, module in modules.items()}
+        counts = {name.removeprefix("\\"): Counter(module["num_cells_by_type"])
+                  for name, module in modules.items()}
+        if family == "ecp5":
+            netlist = json.loads((where / f"{top}.json").read_text())
+            for name, gone in absorb_registers(netlist).items():
+                if name in counts:
+                    counts[name]["TRELLIS_FF"] -= gone
+            (where / f"{top}.json").write_text(json.dumps(netlist))
+    return counts
 
 
 def summary(count: Mapping[str, int], family: str) -> dict[str, int]:

@@ -1,12 +1,15 @@
 """The accumulator: adds the array's sums to rows of int32, one row per cycle."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from .cells import check
 from .checks import check_int, check_power_of_two
+from .choose import choose
+from .pipe import Pipe
 from .ram import Ram
 
 __all__ = ["Accumulator"]
@@ -20,15 +23,17 @@ class Accumulator(wiring.Component):
     stands still, works in the other bank, or overwrites (``first``).
 
     Timing: ``sums`` come ``AHEAD`` cycles after their ``addr``; ``written`` follows one cycle
-    after ``sums``, and the row can be read from the cycle after that. ``read_data`` shows the
-    row of a granted read ``READ_LATENCY`` cycles later and holds it until the next::
+    after ``sums``, and the row can be read from that cycle on. ``read_data`` shows the row of a
+    granted read ``READ_LATENCY`` cycles later and holds it until the next::
 
-        cycle   0            1                 2               3             4
-                addr, first  RAM answers, or   sums; add them  write, and    readable
-                             0 takes its place to the row      ``written``
+        cycle   0            1         2             3           4                 5
+                addr, first  bank is   bank answers  its output  sums; add them    write, and
+                             asked                   register    to the row, or 0  ``written``
 
-    A row that comes again less than ``PIPELINE`` cycles later finds its sums not written yet. If
+    A row that comes again less than ``WRITE`` cycles later finds its sums not written yet. If
     ``revisit`` says that this can happen, they are forwarded; otherwise nothing is built for it.
+    ``late``, the bank is asked for the array in cycle 3 and answers in time for the addition, so
+    that it suffices when a row comes again ``WRITE - 2`` cycles later.
 
     Parameters
     ----------
@@ -42,6 +47,12 @@ class Accumulator(wiring.Component):
         Bits of the array's sums, up to 32.
     revisit : int
         Least cycles after which the array comes to a row again: R, the least a tile costs.
+    late : bool
+        Whether a read waits before its bank rather than behind it: fewer registers, at a slower
+        clock.
+    single : bool
+        Whether the vector unit reads one number of a row, that in column ``read_col``, which is 0
+        beyond the last one.
 
     Members
     -------
@@ -59,16 +70,19 @@ class Accumulator(wiring.Component):
         Read a row for the vector unit.
     read_addr : ``In(range(rows))``
         Which.
+    read_col : ``In``
+        Only where ``single``: until ``READ_LATENCY`` cycles after the grant.
     read_ready : ``Out(1)``
         The read is granted; with ``read_valid`` it happens.
     read_data : ``Out(ArrayLayout(signed(32), cols))``
         The row read last.
     """
-    AHEAD = 2         # cycles from addr to sums
-    PIPELINE = 4      # cycles from addr until the row can be read again
-    READ_LATENCY = 2  # cycles
+    AHEAD = 4               # cycles from addr to sums
+    WRITE = AHEAD + 1       # cycles from addr until the row is written
+    READ_LATENCY = 4        # cycles
 
-    def __init__(self, *, rows: int, cols: int, banks: int, sum_bits: int, revisit: int):
+    def __init__(self, *, rows: int, cols: int, banks: int, sum_bits: int, revisit: int,
+                 late: bool = False, single: bool = False):
         check_power_of_two("rows", rows, 16, 1 << 15)
         check_int("cols", cols, 1, 128)
         check_power_of_two("banks", banks, 1, 2)
@@ -79,6 +93,9 @@ class Accumulator(wiring.Component):
         self.banks = banks
         self.sum_bits = sum_bits
         self.revisit = revisit
+        self.late = late
+        self.single = single
+        self.written_after = self.WRITE - 2 * late     # cycles after which a row finds its sums
         super().__init__({
             "valid": In(1),
             "addr": In(range(rows)),
@@ -87,103 +104,120 @@ class Accumulator(wiring.Component):
             "written": Out(1),
             "read_valid": In(1),
             "read_addr": In(range(rows)),
+            **({"read_col": In(ceil_log2(cols))} if single else {}),
             "read_ready": Out(1),
-            "read_data": Out(ArrayLayout(signed(32), cols)),
+            "read_data": Out(ArrayLayout(signed(32), 1 if single else cols)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        row_layout = self.read_data.shape()
+        row_layout = ArrayLayout(signed(32), self.cols)
         rams = [Ram(depth=self.rows // self.banks, width=32 * self.cols)
                 for _ in range(self.banks)]
         for i, ram in enumerate(rams):
             m.submodules[f"bank_{i}"] = ram
 
-        # The row's way through the pipeline; index 0 is the cycle of its addr.
-        valid = [self.valid, Signal(name="valid_1"), Signal(name="valid_2"),
-                 Signal(name="valid_3")]
-        addr = [self.addr, *(Signal(range(self.rows), name=f"addr_{i}", reset_less=True)
-                             for i in (1, 2, 3))]
-        first_1 = Signal(reset_less=True)
-        old     = Signal(row_layout, reset_less=True)  # what the row held: at index 2
-        new     = Signal(row_layout, reset_less=True)  # what it will hold: at index 3
-        for i in (1, 2, 3):
-            m.d.sync += [valid[i].eq(valid[i - 1]), addr[i].eq(addr[i - 1])]
-        m.d.sync += first_1.eq(self.first)
+        # The row's way through the pipeline; stage 0 is the cycle of its addr.
+        pipe = Pipe(m)
+        pipe.start("valid", self.valid, reset_less=False)
+        pipe.start("addr", self.addr)
+        pipe.start("first", self.first)
+        new = Signal(row_layout, reset_less=True)   # what it will hold: in the stage WRITE
+        pipe.start("new", new)
 
-        # Which rows the array comes back to while their sums are at index 1, 2, 3.
-        again = [valid[0] & ~self.first & valid[i] & (addr[0] == addr[i]) for i in (1, 2, 3)]
-        for distance, is_again in enumerate(again, 1):
+        # Which rows the array comes back to before they are written.
+        for distance in range(1, self.written_after):
+            again = Signal(name=f"again{distance}")
+            m.d.comb += again.eq(self.valid & ~self.first & pipe.at("valid", distance)
+                                 & (self.addr == pipe.at("addr", distance)))
+            pipe.start(f"again{distance}", again)
             if distance < self.revisit:
-                check(m, platform, ~is_again, "a row may not come again before revisit cycles")
+                check(m, platform, ~again, "a row may not come again before revisit cycles")
 
-        # Read, or take the sums that are not written yet: from index 4, 3, and for the adder 3.
-        array_reads = self.valid & ~self.first
-        if self.revisit <= 3:
-            array_reads &= ~again[2]  # that row is being written
-        found = self._read(m, rams, array_reads)
-        if self.revisit <= 3:
-            again_3 = Signal()
-            last    = Signal(row_layout, reset_less=True)
-            m.d.sync += [again_3.eq(again[2]), last.eq(new)]
-            found = Mux(again_3, last, found)
-        if self.revisit <= 2:
-            again_2 = Signal()
-            m.d.sync += again_2.eq(again[1])
-            found = Mux(again_2, new, found)
-        with m.If(first_1):  # a synchronous reset: cheaper than a gate in front of the adder
-            m.d.sync += old.eq(0)
-        with m.Else():
-            m.d.sync += old.eq(found)
-        base = old
-        if self.revisit == 1:
-            again_1 = Signal(2)
-            m.d.sync += again_1.eq(Cat(again[0], again_1))
-            base = row_layout(Mux(again_1[1], new, old))
+        # Read, or take the sums that are not written yet: those of the nearest row before.
+        place = self.AHEAD - (not self.late)    # the stage in which the bank has answered
+        least = self.AHEAD - place + 1          # the nearest row whose sums are there then
+        found = self._read(m, rams, pipe)
+        for distance in reversed(range(max(self.revisit, least), self.written_after)):
+            found = Mux(pipe.at(f"again{distance}", place),
+                        pipe.at("new", distance - least), found)
+        base = row_layout(found)
+        sole = Const(0)     # the row is overwritten, and what it held is not 0
+        if self.late:
+            sole = pipe.at("first", place)  # beside a cell's carry there is room for a gate
+        else:
+            base = old = Signal(row_layout, reset_less=True)    # what the row held
+            with m.If(pipe.at("first", place)):
+                m.d.sync += old.eq(0)   # a synchronous reset: cheaper than a gate before the adder
+            with m.Else():
+                m.d.sync += old.eq(found)
+            if self.revisit == 1:
+                base = row_layout(Mux(pipe.at("again1", self.AHEAD), new, old))
 
         # Add and write.
+        addr, valid = pipe.at("addr", self.WRITE), pipe.at("valid", self.WRITE)
         for c in range(self.cols):
-            m.d.sync += new[c].eq(base[c] + self.sums[c])
+            m.d.sync += new[c].eq(Mux(sole, self.sums[c], base[c] + self.sums[c]))
         for i, ram in enumerate(rams):
             m.d.comb += [
-                ram.write_addr.eq(addr[3]),
+                ram.write_addr.eq(addr),
                 ram.write_data.eq(new),
-                ram.write_en.eq(valid[3] & (self._bank(addr[3]) == i)),
+                ram.write_en.eq(valid & (self._bank(addr) == i)),
             ]
-        m.d.comb += self.written.eq(valid[3])
+        m.d.comb += self.written.eq(valid)
         return m
 
     def _bank(self, addr):
         """Bank of a row."""
         return addr[-1] if self.banks == 2 else Const(0)
 
-    def _read(self, m, rams, array_reads):
-        """Share the read ports; the value is the array's row, one cycle after its address."""
-        def of_bank(bank, values):
-            return Mux(bank, values[1], values[0]) if self.banks == 2 else values[0]
-
-        grant      = Signal()
-        granted    = Signal()
-        array_bank = Signal(reset_less=True)
-        bank       = Signal(reset_less=True)
-        row        = Signal(self.read_data.shape(), reset_less=True)
-        busy = [array_reads & (self._bank(self.addr) == i) for i in range(self.banks)]
+    def _read(self, m, rams, pipe):
+        """Share the read ports; the array's row as the memory has it, in the stage in which the
+        bank has answered."""
+        reads  = Signal()   # the array needs its bank
+        grant  = Signal()
+        wanted = Signal()   # what it reads there is not being written
+        row    = Signal(self.read_data.shape(), reset_less=True)
+        valid, first, array_addr = (pipe.at(name, int(self.late))
+                                    for name in ("valid", "first", "addr"))
         m.d.comb += [
-            self.read_ready.eq(~of_bank(self._bank(self.read_addr), busy)),
+            reads.eq(valid & ~first),
+            wanted.eq(1 if self.revisit >= self.written_after
+                      else ~pipe.at(f"again{self.written_after - 1}", int(self.late))),
+            self.read_ready.eq(~(reads & (self._bank(array_addr) == self._bank(self.read_addr)))),
             grant.eq(self.read_valid & self.read_ready),
             self.read_data.eq(row),
         ]
+        outputs = []
         for i, ram in enumerate(rams):
-            m.d.comb += [
-                ram.read_en.eq(busy[i] | (grant & (self._bank(self.read_addr) == i))),
-                ram.read_addr.eq(Mux(busy[i], self.addr, self.read_addr)),
+            own  = Signal(name=f"own{i}")   # it is the array's
+            en   = Signal(name=f"en{i}")
+            addr = Signal(len(ram.read_addr), name=f"addr{i}", reset_less=True)
+            m.d.comb += own.eq(reads & (self._bank(array_addr) == i))
+            m.d.sync += [
+                en.eq(Mux(own, wanted, grant & (self._bank(self.read_addr) == i))),
+                addr.eq(Mux(own, array_addr, self.read_addr)),
             ]
-        m.d.sync += [
-            array_bank.eq(self._bank(self.addr)),
-            bank.eq(self._bank(self.read_addr)),
-            granted.eq(grant),
-        ]
-        rows = [ram.read_data for ram in rams]
+            pipe.start(f"en{i}", en, reset_less=False)
+            pipe.start(f"addr{i}", addr)
+            pipe.start(f"output{i}", ram.read_data)
+            m.d.comb += [
+                ram.read_en.eq(pipe.at(f"en{i}", int(self.late))),
+                ram.read_addr.eq(pipe.at(f"addr{i}", int(self.late))),
+            ]
+            outputs.append(pipe.at(f"output{i}", int(not self.late)))
+
+        def of_bank(bank):
+            return Mux(bank, outputs[1], outputs[0]) if self.banks == 2 else outputs[0]
+
+        pipe.start("grant", grant, reset_less=False)
+        pipe.start("bank", self._bank(self.read_addr))
+        granted, bank = (pipe.at(name, self.READ_LATENCY - 1) for name in ("grant", "bank"))
         with m.If(granted):
-            m.d.sync += row.eq(of_bank(bank, rows))
-        return of_bank(array_bank, rows)
+            read = of_bank(bank)
+            if self.single:
+                numbers = [read.word_select(c, 32) for c in range(self.cols)]
+                numbers += [Const(0, 32)] * ((1 << ceil_log2(self.cols)) - self.cols)
+                read = choose(numbers, self.read_col)
+            m.d.sync += row.eq(read)
+        return of_bank(self._bank(pipe.at("addr", self.AHEAD - (not self.late))))

@@ -29,6 +29,9 @@ class AffineWalker(wiring.Component):
         Address width of each stream.
     count_bits : int
         Width of a loop count.
+    held : bool
+        Whether ``walk`` stays as it is after it was taken, until the walker is idle: then it is
+        not kept here.
 
     Members
     -------
@@ -44,10 +47,12 @@ class AffineWalker(wiring.Component):
     idle : ``Out(1)``
         No element is inside.
     """
-    def __init__(self, *, loops: int, streams: Sequence[int], count_bits: int = 16):
+    def __init__(self, *, loops: int, streams: Sequence[int], count_bits: int = 16,
+                 held: bool = False):
         self.loops = loops
         self.streams = tuple(streams)
         self.count_bits = count_bits
+        self.held = held
         self.walk_layout = data.StructLayout({
             "count": data.ArrayLayout(count_bits, loops),
             **{f"base{i}": bits for i, bits in enumerate(self.streams)},
@@ -68,10 +73,11 @@ class AffineWalker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         walk = self.walk.payload
-        # Counters run from count - 2 down to -1, so that the sign bit says "last iteration".
-        counters = [Signal(signed(self.count_bits + 1), name=f"left{i}", reset_less=True)
-                    for i in range(self.loops)]
-        count  = Signal(self.walk_layout["count"].shape, reset_less=True)
+        # Counters run from count - 2 down to -1, so that the sign bit says "last iteration"; of a
+        # walk that is held from count down to 1, which a cell of iCE40 a bit loads and counts.
+        counters = [Signal(self.count_bits if self.held else signed(self.count_bits + 1),
+                           name=f"left{i}", reset_less=True) for i in range(self.loops)]
+        starts = [walk.count[i] - (0 if self.held else 2) for i in range(self.loops)]
         first  = Signal(self.loops, reset_less=True)
         valid  = Signal()
         last   = Signal(self.loops)
@@ -85,7 +91,8 @@ class AffineWalker(wiring.Component):
         out_valid = Signal()
         m.d.comb += [
             inner_last[0].eq(1),
-            *(last[i].eq(counters[i][-1]) for i in range(self.loops)),
+            *(last[i].eq(counter == 1 if self.held else counter[-1])
+              for i, counter in enumerate(counters)),
             *(inner_last[i + 1].eq(inner_last[i] & last[i]) for i in range(self.loops)),
             enter.eq(~valid | inner_last[self.loops]),
             move.eq(valid & (~out_valid | self.o.ready)),
@@ -102,25 +109,37 @@ class AffineWalker(wiring.Component):
             m.d.sync += [out_first.eq(first), out_last.eq(last)]
         with m.If(step):
             m.d.sync += [fresh.eq(enter), valid.eq(self.walk.valid | ~enter)]
-        with m.If(self.walk.valid & self.walk.ready):
-            m.d.sync += count.eq(walk.count)
         for i, counter in enumerate(counters):
-            with m.If(step & (enter | inner_last[i + 1])):
-                m.d.sync += [counter.eq(Mux(enter, walk.count[i], count[i]) - 2), first[i].eq(1)]
+            reload = enter | inner_last[i + 1]
+            if self.held:
+                ones = (~reload).replicate(self.count_bits)
+                with m.If(step & (enter | inner_last[i])):
+                    m.d.sync += [counter.eq(Mux(reload, starts[i], counter + ones)),
+                                 first[i].eq(reload)]
+                continue
+            again = Signal.like(counter, name=f"again{i}", reset_less=True)
+            with m.If(enter):   # what is kept of a walk is not needed beside its last element
+                m.d.sync += again.eq(starts[i])
+            with m.If(step & reload):
+                m.d.sync += [counter.eq(Mux(enter, starts[i], again)), first[i].eq(1)]
             with m.Elif(step & inner_last[i]):
                 m.d.sync += [counter.eq(counter - 1), first[i].eq(0)]
         for s, bits in enumerate(self.streams):
-            jump    = Signal(self.walk_layout[f"jump{s}"].shape, name=f"jump{s}", reset_less=True)
+            jump    = walk[f"jump{s}"]
+            if not self.held:
+                jump = Signal(jump.shape(), name=f"jump{s}", reset_less=True)
+                with m.If(enter):
+                    m.d.sync += jump.eq(walk[f"jump{s}"])
             delta   = Signal(bits, name=f"delta{s}", reset_less=True)
             address = Signal(bits, name=f"address{s}", reset_less=True)
             chosen = jump[self.loops - 1]
             for level in reversed(range(self.loops - 1)):
                 chosen = Mux(last[level], chosen, jump[level])
-            with m.If(self.walk.valid & self.walk.ready):
-                m.d.sync += jump.eq(walk[f"jump{s}"])
             with m.If(step):
                 m.d.sync += delta.eq(Mux(enter, walk[f"base{s}"], chosen))
             with m.If(move):
-                m.d.sync += address.eq(Mux(fresh, 0, address) + delta)
+                m.d.sync += address.eq(
+                    Mux(fresh, delta, address + delta) if self.held
+                    else Mux(fresh, 0, address) + delta)
             m.d.comb += self.o.payload.address[f"s{s}"].eq(address)
         return m

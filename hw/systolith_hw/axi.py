@@ -3,7 +3,7 @@
 Follows ARM IHI 0022 (AXI4): incrementing bursts of whole words, no exclusive accesses.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -60,6 +60,32 @@ def master_ports(config: BusConfig) -> dict[str, wiring.Member]:
     return {**write_ports(config), **read_ports(config)}
 
 
+def _asks(m: Module, master: "AxiReader | AxiWriter", prefix: str) -> tuple[str, dict, Value]:
+    """How bursts are asked for on channel ``prefix``: the domain in which to set what, by name, for
+    the cycle after, and whether there is room.
+
+    Two have room, so that no path leads from the bus to who asks; in a compact master one, which
+    the next follows in the cycle in which the bus takes it.
+    """
+    _constants(m, master, prefix, master.config)
+    names = ("valid", "id", "addr", "len")
+    ports = {name: getattr(master, prefix + name) for name in names}
+    ready = getattr(master, f"{prefix}ready")
+    if master.compact:
+        with m.If(ready):
+            m.d.sync += ports["valid"].eq(0)
+        return "sync", ports, ~ports["valid"] | ready
+    shape = data.StructLayout({name: ports[name].shape() for name in names[1:]})
+    m.submodules.asked = asked = ShortQueue(shape=shape, depth=2)
+    m.d.comb += [
+        ports["valid"].eq(asked.o.valid),
+        asked.o.ready.eq(ready),
+        *(ports[name].eq(asked.o.payload[name]) for name in names[1:]),
+    ]
+    return "comb", {"valid": asked.i.valid,
+                    **{name: asked.i.payload[name] for name in names[1:]}}, asked.i.ready
+
+
 def _constants(m: Module, component, prefix: str, config: BusConfig) -> None:
     m.d.comb += [
         getattr(component, f"{prefix}size").eq(exact_log2(config.data_bytes)),
@@ -74,14 +100,18 @@ class AxiReader(wiring.Component):
     Room for every word is reserved before it is asked for, so read data always has a place to
     go and neither client can hold up the other. Responses may come back in any order of ids.
 
-    Timing: an address leaves the cycle after its burst is accepted; data reaches its client four
-    cycles after the bus delivered it.
+    Timing: an address leaves the cycle after its burst is accepted, or stands behind one more; data
+    reaches its client four cycles after the bus delivered it.
 
     Parameters
     ----------
     config : BusConfig
     prefetch : int
         Commands that may be under way or buffered.
+    compact : bool
+        Whether no register follows the buffers' RAM, which holds data alone: what is in error is
+        known by the words before it, and so is all that follows. An address has room for itself
+        only.
 
     Members
     -------
@@ -98,9 +128,10 @@ class AxiReader(wiring.Component):
     idle : ``Out(1)``
         Nothing is under way.
     """
-    def __init__(self, *, config: BusConfig, prefetch: int):
+    def __init__(self, *, config: BusConfig, prefetch: int, compact: bool = False):
         self.config = config
         self.prefetch = prefetch
+        self.compact = compact
         burst = burst_layout(config.data_bytes)
         super().__init__({
             "window": In(config.addr_bits),
@@ -117,18 +148,17 @@ class AxiReader(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        word = word_layout(self.config)
+        word = self.config.data_bits if self.compact else word_layout(self.config)
         command_words = max(self.prefetch * COMMAND_BYTES // self.config.data_bytes, 2)
-        fifos = (Fifo(shape=word, depth=self.config.read_words),
-                 Fifo(shape=word, depth=command_words))
+        fifos = tuple(Fifo(shape=word, depth=depth, registered=not self.compact)
+                      for depth in (self.config.read_words, command_words))
         m.submodules.loads, m.submodules.commands = fifos
         clients = ((self.loads, self.load_words, self.load_word, LOADS),
                    (self.commands, self.command_words, self.command_word, COMMANDS))
-        free  = Signal()  # the address register can take a burst
+        free  = Signal()  # a burst can be asked for
         taken, accepts = [], []
-        m.d.comb += free.eq(~self.halt & (~self.arvalid | self.arready))
-        with m.If(self.arready):
-            m.d.sync += self.arvalid.eq(0)
+        domain, ask, room = _asks(m, self, "ar")
+        m.d.comb += free.eq(~self.halt & room)
         under_way = Signal(range(self.config.read_words + command_words + 1))
         asked = Signal()    # a burst was accepted in the cycle before
         # Commands come first: they are few, and everything waits for them.
@@ -145,24 +175,41 @@ class AxiReader(wiring.Component):
                 accept.eq(bursts.valid & bursts.ready),
                 arrive.eq(self.rvalid & (self.rid == number)),
                 fifo.i.valid.eq(arrive),
-                fifo.i.payload.data.eq(self.rdata),
-                fifo.i.payload.error.eq(self.rresp != OKAY),
                 pulse.eq(arrive),
                 words.valid.eq(fifo.o.valid),
-                words.payload.eq(fifo.o.payload),
                 fifo.o.ready.eq(words.ready),
             ]
+            wrong = self.rresp != OKAY
+            if self.compact:
+                broken = Signal(name=f"broken{number}")     # a word was in error
+                ahead = Signal(range(fifo.depth + 3), name=f"ahead{number}")    # of that word
+                m.d.comb += [
+                    fifo.i.payload.eq(self.rdata),
+                    words.payload.data.eq(fifo.o.payload),
+                    words.payload.error.eq(broken & (ahead == 0)),
+                ]
+                m.d.sync += [
+                    broken.eq(broken | (arrive & wrong)),
+                    ahead.eq(ahead + (arrive & ~wrong & ~broken)
+                             - (words.valid & words.ready & (ahead != 0))),
+                ]
+            else:
+                m.d.comb += [
+                    fifo.i.payload.data.eq(self.rdata),
+                    fifo.i.payload.error.eq(wrong),
+                    words.payload.eq(fifo.o.payload),
+                ]
             taken.append(bursts.valid & fits)
             accepts.append(accept)
             leave = words.valid & words.ready
             with m.If(accept):
-                m.d.sync += [
-                    space.eq(space - burst.words - 1 + leave),
-                    self.arvalid.eq(1),
-                    self.arid.eq(number),
-                    self.araddr.eq(self.window + Cat(
+                m.d.sync += space.eq(space - burst.words - 1 + leave)
+                m.d[domain] += [
+                    ask["valid"].eq(1),
+                    ask["id"].eq(number),
+                    ask["addr"].eq(self.window + Cat(
                         Const(0, exact_log2(self.config.data_bytes)), burst.word)),
-                    self.arlen.eq(burst.words),
+                    ask["len"].eq(burst.words),
                 ]
             with m.Else():
                 m.d.sync += space.eq(space + leave)
@@ -170,10 +217,13 @@ class AxiReader(wiring.Component):
             self.rready.eq(1),
             self.idle.eq((under_way == 0) & ~self.arvalid),
         ]
-        _constants(m, self, "ar", self.config)
+        more = self.arlen   # words of the burst accepted in the cycle before, less one
+        if not self.compact:
+            more = Signal(len(self.arlen), reset_less=True)
+            m.d.sync += more.eq(ask["len"])
         m.d.sync += [
             asked.eq(Cat(*accepts).any()),
-            under_way.eq(under_way + Mux(asked, self.arlen + 1, 0) - self.rvalid),
+            under_way.eq(under_way + Mux(asked, more + 1, 0) - self.rvalid),
         ]
         return m
 
@@ -181,12 +231,14 @@ class AxiReader(wiring.Component):
 class AxiWriter(wiring.Component):
     """Write master: bursts and their words in, tags out when memory has answered.
 
-    Timing: an address leaves the cycle after its burst is accepted; a word two cycles after it
-    came at the earliest, never before its address.
+    Timing: an address leaves the cycle after its burst is accepted, or stands behind one more; a
+    word two cycles after it came at the earliest, never before its burst is accepted.
 
     Parameters
     ----------
     config : BusConfig
+    compact : bool
+        Whether an address has room for itself only.
 
     Members
     -------
@@ -205,10 +257,11 @@ class AxiWriter(wiring.Component):
     idle : ``Out(1)``
         Nothing is under way.
     """
-    LENGTHS = 8  # bursts whose words have not begun: as many as there are cycles between the two
+    LENGTHS = 12    # bursts whose words have not begun: as many as cycles between the two
 
-    def __init__(self, *, config: BusConfig):
+    def __init__(self, *, config: BusConfig, compact: bool = False):
         self.config = config
+        self.compact = compact
         burst = burst_layout(config.data_bytes)
         super().__init__({
             "window": In(config.addr_bits),
@@ -224,15 +277,17 @@ class AxiWriter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.lengths = lengths = ShortQueue(shape=range(max(self.config.max_burst, 2)),
-                                                    depth=self.LENGTHS)
+        m.submodules.lengths = lengths = ShortQueue(
+            shape=range(max(self.config.max_burst, 2)),
+            depth=min(self.LENGTHS, self.config.write_bursts))
         m.submodules.tags = tags = Fifo(shape=write_tag, depth=max(self.config.write_bursts, 2))
         under_way = Signal(range(self.config.write_bursts + 1))
         burst  = self.bursts.payload.burst
         accept = Signal()
         answer = Signal()
+        domain, ask, room = _asks(m, self, "aw")
         m.d.comb += [
-            self.bursts.ready.eq(~self.halt & (~self.awvalid | self.awready) & lengths.i.ready
+            self.bursts.ready.eq(~self.halt & room & lengths.i.ready
                                  & tags.i.ready & (under_way != self.config.write_bursts)),
             accept.eq(self.bursts.valid & self.bursts.ready),
             lengths.i.valid.eq(accept),
@@ -240,16 +295,13 @@ class AxiWriter(wiring.Component):
             tags.i.valid.eq(accept),
             tags.i.payload.eq(self.bursts.payload.tag),
         ]
-        with m.If(self.awready):
-            m.d.sync += self.awvalid.eq(0)
         with m.If(accept):
-            m.d.sync += [
-                self.awvalid.eq(1),
-                self.awaddr.eq(self.window + Cat(
+            m.d[domain] += [
+                ask["valid"].eq(1),
+                ask["addr"].eq(self.window + Cat(
                     Const(0, exact_log2(self.config.data_bytes)), burst.word)),
-                self.awlen.eq(burst.words),
+                ask["len"].eq(burst.words),
             ]
-        _constants(m, self, "aw", self.config)
 
         left   = Signal(lengths.shape, reset_less=True)  # words of the burst after the next one
         inside = Signal()  # a burst has begun

@@ -29,6 +29,8 @@ class BurstSplitter(wiring.Component):
         Bytes of a bus word, a power of two.
     max_burst : int
         Longest burst in words, a power of two; at most 4096 bytes are used.
+    address_bits : int
+        Bits of an address that are used.
 
     Members
     -------
@@ -40,8 +42,9 @@ class BurstSplitter(wiring.Component):
     idle : ``Out(1)``
         No run is inside.
     """
-    def __init__(self, *, data_bytes: int, max_burst: int):
+    def __init__(self, *, data_bytes: int, max_burst: int, address_bits: int = 32):
         self.data_bytes = data_bytes
+        self.address_bits = address_bits
         self.max_burst = min(max_burst, 4096 // data_bytes)
         self.offset_bits = exact_log2(data_bytes)
         super().__init__({
@@ -52,11 +55,12 @@ class BurstSplitter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        word  = Signal(32 - self.offset_bits, reset_less=True)
+        word  = Signal(self.address_bits - self.offset_bits, reset_less=True)
         burst_bits = exact_log2(self.max_burst)
         place = word[:burst_bits]  # up to the next boundary are ~place words and one
         left  = Signal(burst_bits, reset_less=True)     # words of the last burst, less one
-        beyond = Signal(signed(18), reset_less=True)    # words beyond the boundary, less one
+        # Words beyond the boundary, less one.
+        beyond = Signal(signed(18 - self.offset_bits), reset_less=True)
         valid = Signal()
         last  = beyond[-1]
         words = Signal(8)

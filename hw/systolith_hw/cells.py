@@ -156,8 +156,12 @@ class EmitPlatform:
             snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(component).__name__).lower()
             name = self.unique_name(f"{self.top}_{snake.strip('_')}")
             self._cell_names[key] = name
-            self.cells[name] = convert_rtlil(component, name=name, platform=self)
+            self.cells[name] = self.convert(component, name=name)
         return self._cell_names[key]
+
+    def convert(self, component: wiring.Component, *, name: str) -> str:
+        """Text of a shared cell: a module ``name``, and all below it."""
+        return convert_rtlil(component, name=name, platform=self)
 
 
 def convert_rtlil(component: wiring.Component, *, name: str, platform: Any) -> str:

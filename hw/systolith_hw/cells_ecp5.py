@@ -5,10 +5,39 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cells import has_vendor_cells
-from .checks import check_int
+from .checks import check_bool, check_int
 from .latency import ECP5_MULTIPLIER
 
-__all__ = ["HeldMultiplier"]
+__all__ = ["HeldMultiplier", "Multiplier18"]
+
+
+def multiplier_cell(a, b, product, *, load=1) -> Instance:
+    """A MULT18X18D with all of its registers in use.
+
+    Registers, clock enables and resets as in Lattice FPGA-TN-02205, "ECP5 and ECP5-5G sysDSP Usage
+    Guide": each register takes its clock, enable and reset from the pins that its parameters name.
+
+    Parameters
+    ----------
+    a, b : Value
+        Signed operands, 18 bits.
+    product : Value
+        Takes the 36 bits of the product of ``ECP5_MULTIPLIER`` cycles before.
+    load : Value
+        Enables the register of ``b``.
+    """
+    enables = {"INPUTA": "CE0", "INPUTB": "CE1", "PIPELINE": "CE0", "OUTPUT": "CE0"}
+    registers = {}
+    for name, enable in enables.items():
+        registers |= {f"p_REG_{name}_CLK": "CLK0", f"p_REG_{name}_CE": enable,
+                      f"p_REG_{name}_RST": "RST0"}
+    return Instance(
+        "MULT18X18D", **registers,
+        **{f"i_{port}{i}": bit for port, value in (("A", a), ("B", b))
+           for i, bit in enumerate(value)},
+        **{f"o_P{i}": bit for i, bit in enumerate(product)},
+        i_SIGNEDA=Const(1), i_SIGNEDB=Const(1), i_SOURCEA=Const(0), i_SOURCEB=Const(0),
+        i_CLK0=ClockSignal(), i_CE0=Const(1), i_CE1=load, i_RST0=Const(0))
 
 
 class HeldMultiplier(wiring.Component):
@@ -19,9 +48,6 @@ class HeldMultiplier(wiring.Component):
     ``load`` is the first one that meets the new factor. Both operands are in the upper bits of
     their inputs: nothing is sign-extended, the inputs below are constant, and so are the lower
     bits of the cell's product.
-
-    Registers, clock enables and resets as in Lattice FPGA-TN-02205, "ECP5 and ECP5-5G sysDSP Usage
-    Guide": each register takes its clock, enable and reset from the pins that its parameters name.
 
     Timing: ``product`` is that of the activation ``LATENCY`` cycles before.
 
@@ -74,18 +100,49 @@ class HeldMultiplier(wiring.Component):
 
     def _cell(self):
         unused = 18 - self.factor_bits
-        operands = {"A": Cat(Const(0, 10), self.activation),
-                    "B": Cat(Const(0, unused), self.factor)}
-        product = Cat(Signal(10 + unused), self.product)
-        enables = {"INPUTA": "CE0", "INPUTB": "CE1", "PIPELINE": "CE0", "OUTPUT": "CE0"}
-        registers = {}
-        for name, enable in enables.items():
-            registers |= {f"p_REG_{name}_CLK": "CLK0", f"p_REG_{name}_CE": enable,
-                          f"p_REG_{name}_RST": "RST0"}
-        return Instance(
-            "MULT18X18D", **registers,
-            **{f"i_{port}{i}": bit for port, value in operands.items()
-               for i, bit in enumerate(value)},
-            **{f"o_P{i}": bit for i, bit in enumerate(product)},
-            i_SIGNEDA=Const(1), i_SIGNEDB=Const(1), i_SOURCEA=Const(0), i_SOURCEB=Const(0),
-            i_CLK0=ClockSignal(), i_CE0=Const(1), i_CE1=self.load, i_RST0=Const(0))
+        return multiplier_cell(
+            Cat(Const(0, 10), self.activation), Cat(Const(0, unused), self.factor),
+            Cat(Signal(10 + unused), self.product), load=self.load)
+
+
+class Multiplier18(wiring.Component):
+    """``product = first * second`` of two signed numbers of 18 bits.
+
+    Timing: one product per cycle, ``LATENCY`` cycles after its factors.
+
+    Parameters
+    ----------
+    cell : bool
+        Whether it is a MULT18X18D, all registers of which are in use; otherwise inferred by the
+        synthesiser.
+
+    Members
+    -------
+    first, second : ``In(signed(18))``
+        Factors.
+    product : ``Out(signed(36))``
+    """
+    LATENCY = ECP5_MULTIPLIER
+
+    def __init__(self, *, cell: bool):
+        check_bool("cell", cell)
+        self.cell = cell
+        super().__init__({"first": In(signed(18)), "second": In(signed(18)),
+                          "product": Out(signed(36))})
+
+    def elaborate(self, platform):
+        m = Module()
+        if self.cell and has_vendor_cells(platform):
+            m.submodules.cell = multiplier_cell(self.first, self.second, self.product)
+            return m
+        first    = Signal.like(self.first, reset_less=True)
+        second   = Signal.like(self.second, reset_less=True)
+        pipeline = Signal.like(self.product, reset_less=True)
+        output   = Signal.like(self.product, reset_less=True)
+        m.d.comb += self.product.eq(output)
+        m.d.sync += [
+            first.eq(self.first), second.eq(self.second),
+            pipeline.eq(first * second),
+            output.eq(pipeline),
+        ]
+        return m

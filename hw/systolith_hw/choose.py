@@ -1,10 +1,18 @@
-"""One of several values, as a tree of two-way multiplexers."""
+"""One of several values, as a tree of two-way multiplexers; comparisons with constants."""
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Mux, Value
+from amaranth.hdl import Const, Mux, Value
 
-__all__ = ["choose"]
+__all__ = ["at_most", "choose"]
+
+
+def at_most(value: Value, limit: int) -> Value:
+    """``value <= limit``, unsigned, as LUTs: synthesisers take a carry chain."""
+    if limit + 1 >= 1 << len(value):
+        return Const(1, 1)
+    low = at_most(value[:-1], limit & ((1 << len(value) - 1) - 1))
+    return ~value[-1] | low if limit >> len(value) - 1 else ~value[-1] & low
 
 
 def choose(values: Sequence[Value], index: Value) -> Value:

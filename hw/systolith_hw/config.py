@@ -19,6 +19,15 @@ __all__ = [
 COMMAND_VERSION = 2
 
 
+# What a core with ``control.shared`` is like.
+_SHARED = MappingProxyType({
+    "control.compact": True, "control.counters": False, "bus.data_bits": 32, "bus.max_burst": 1,
+    "array.pairs": False, "memory.act_banks": 1,
+    "memory.acc_banks": 1, "vector.lanes": 1, "vector.elementwise": False,
+    "vector.multiply": False, "vector.functions": 0, "vector.rows": 0,
+    "vector.requantiser": "serial"})
+
+
 def _power_of_two_from(value: int) -> int:
     """Smallest power of two that is at least ``value``."""
     return 1 << (value - 1).bit_length()
@@ -72,6 +81,17 @@ class CoreConfig:
             raise ValueError(f"memory.acc_rows must be at most "
                              f"{(1 << 16) // self.acc_group_pitch} for "
                              f"vector.lanes={self.vector.lanes}, not {self.memory.acc_rows!r}")
+
+        if self.control.shared:
+            for name, value in _SHARED.items():
+                section, _, field_name = name.partition(".")
+                found = getattr(getattr(self, section), field_name)
+                if found != value:
+                    raise ValueError(f"{name} must be {value!r} with control.shared, not "
+                                     f"{found!r}")
+            if self.array.weights != (self.array.cell,):
+                raise ValueError(f"array.weights must be {self.array.cell!r} alone, as array.cell, "
+                                 f"with control.shared, not {self.array.weights!r}")
 
     # Sizes everything else is derived from.
 
@@ -142,6 +162,11 @@ class CoreConfig:
         return self.memory.act_rows * self.act_row_bytes // self.vector.lanes
 
     @property
+    def count_bits(self) -> int:
+        """Bits of a loop's count."""
+        return 12 if self.control.compact else 16
+
+    @property
     def macs_per_cycle(self) -> int:
         """Peak multiply-accumulates per cycle, with the weights that elements multiply by at
         once; pairs are twice as many."""
@@ -156,7 +181,7 @@ class CoreConfig:
         """64 bits that name what gives commands and data their meaning.
 
         Array and memory sizes, formats, arithmetic options and the command version take part;
-        multiplier strategy, bus, banks, queue depths and counters do not.
+        multiplier strategy, requantiser, bus, banks, queue depths and counters do not.
         """
         meaning = {
             "version": COMMAND_VERSION,
@@ -169,6 +194,8 @@ class CoreConfig:
             "control": [self.control.semaphores, self.control.params, self.control.execute_loops,
                         self.control.load_loops, self.control.vector_loops],
         }
+        if self.control.compact:    # what cores without it do not refuse
+            meaning["control"].append("compact")
         digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).digest()
         return int.from_bytes(digest[:8], "little")
 
@@ -284,13 +311,15 @@ PRESETS = MappingProxyType({
     "demo": _core("demo"),
     "tiny": _core(
         "tiny", array={"rows": 4, "cols": 4},
-        memory={"act_rows": 512, "act_banks": 2, "wgt_rows": 512, "acc_rows": 256, "acc_banks": 1,
+        memory={"act_rows": 512, "act_banks": 1, "wgt_rows": 512, "acc_rows": 256, "acc_banks": 1,
                 "par_rows": 128},
         bus={"data_bits": 32, "addr_bits": 17, "max_burst": 16, "read_words": 16,
              "write_bursts": 2},
-        vector={"lanes": 1, "elementwise": False, "multiply": False, "functions": 0, "rows": 0},
-        control={"queue_depth": 2, "prefetch": 2, "semaphores": 8, "params": 4,
-                 "execute_loops": 4, "load_loops": 2, "vector_loops": 3, "counters": False}),
+        vector={"lanes": 1, "elementwise": False, "multiply": False, "functions": 0, "rows": 0,
+                "requantiser": "serial"},
+        control={"queue_depth": 2, "prefetch": 2, "semaphores": 8, "params": 2,
+                 "execute_loops": 4, "load_loops": 2, "vector_loops": 3, "counters": False,
+                 "traffic": False, "compact": True}),
     "ecp5_25f": _core(
         "ecp5_25f", array={"rows": 8, "cols": 3},
         memory={"act_rows": 2048, "wgt_rows": 2048, "acc_rows": 1024, "par_rows": 512},

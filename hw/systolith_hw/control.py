@@ -3,13 +3,12 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
-from .choose import choose
 from .config import CoreConfig
 from .isa import ErrorCode
+from .narrow import index_bits, length_bits, memory_bits
 from .record import INDEX_BITS, error_layout
-from .registers import BASIC_COUNTERS, COUNTERS, REGISTERS, constants
+from .registers import COUNTERS, REGISTERS, constants, counted
 
 __all__ = ["Control", "slave_ports"]
 
@@ -35,8 +34,8 @@ class Control(wiring.Component):
     start written beside it is ignored.
 
     Timing: a write takes effect two cycles after its address and data came, a read answers after
-    two. Configuration registers may be written only while the core is not busy: in
-    the cycle in which a command writes a parameter, the host's word for one is lost.
+    two. Configuration registers may be written only while the core is not busy: a parameter that
+    the host writes in the cycle in which a command writes one takes the command's value.
 
     Members
     -------
@@ -92,13 +91,14 @@ class Control(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        compact = self.config.control.compact
         busy, done, failed = Signal(), Signal(), Signal()
         m.d.comb += [self.busy.eq(busy), self.failed.eq(failed)]
         resetting, starting = Signal(), Signal()
         interrupt = Signal(3)  # done, error, command
         interrupt_enable = Signal(3)
         code  = Signal(ErrorCode)
-        index = Signal(INDEX_BITS)
+        index = Signal(index_bits(self.config))
 
         # Writes.
         address = Signal(PAGE_BITS, reset_less=True)
@@ -130,15 +130,24 @@ class Control(wiring.Component):
             "interrupt_enable": interrupt_enable,
             "window_low": self.window[12:32],
         }
-        low_bits = {"window_low": 12, "program_address": 0}
+        low_bits = {"window_low": 12}
+        # In a compact core, what is more than memory has becomes a little more than it has.
+        narrow = {"program_address": memory_bits(self.config),
+                  "window_bytes": memory_bits(self.config),
+                  "program_commands": length_bits(self.config)} if compact else {}
         if self.config.bus.addr_bits > 32:
             fields["window_high"] = self.window[32:]
         for i in range(1, self.config.control.params):
             with m.If((self.param_write & (self.param_number == i)) | written(f"param{i}")):
                 m.d.sync += self.params[i].eq(Mux(self.param_write, self.param_value, word))
         for name, signal in fields.items():
+            value = word[low_bits.get(name, 0):]
+            if name in narrow:
+                most = narrow[name] - 1
+                beyond = value[most:].any()
+                value = Cat(value[:most] & ~beyond.replicate(most), beyond)
             with m.If(written(name)):
-                m.d.sync += signal.eq(word[low_bits.get(name, 0):])
+                m.d.sync += signal.eq(value)
 
         # State.
         start = written("control") & word[0] & ~busy & ~failed & ~resetting & ~word[1]
@@ -178,7 +187,7 @@ class Control(wiring.Component):
 
         # Counters.
         counters = {}
-        names = list(COUNTERS) if self.config.control.counters else BASIC_COUNTERS
+        names = counted(self.config)
         for i, name in enumerate(COUNTERS):
             if name in names:
                 counter = Signal(32, name=f"count_{name}")
@@ -199,20 +208,21 @@ class Control(wiring.Component):
             **{f"param{i}": self.params[i] for i in range(1, self.config.control.params)},
             **{COUNTERS[name].name: counter for name, counter in counters.items()},
         }
-        places = [Const(0, 32)] * (1 + max(REGISTERS[name].offset >> 2 for name in values))
-        for name, value in values.items():
-            places[REGISTERS[name].offset >> 2] = Value.cast(value)
-        place_bits = bits_for(len(places) - 1)
-        places += [Const(0, 32)] * (2 ** place_bits - len(places))
-        read_address = Signal(PAGE_BITS, reset_less=True)
+        # Each register has a bit that says it is the one.
         reading = Signal()
         m.d.comb += self.arready.eq(~reading & ~self.rvalid)
         with m.If(self.arvalid & self.arready):
-            m.d.sync += [reading.eq(1), read_address.eq(self.araddr)]
+            m.d.sync += reading.eq(1)
         with m.If(self.rvalid & self.rready):
             m.d.sync += self.rvalid.eq(0)
         with m.If(reading):
-            m.d.sync += [reading.eq(0), self.rvalid.eq(1), self.rdata.eq(0)]
-            with m.If(read_address[2 + place_bits:] == 0):
-                m.d.sync += self.rdata.eq(choose(places, read_address[2:2 + place_bits]))
+            m.d.sync += [reading.eq(0), self.rvalid.eq(1)]
+        read = Const(0, 32)
+        for name, value in values.items():
+            chosen = Signal(name=f"read_{name}", reset_less=True)
+            m.d.sync += chosen.eq(self.araddr[2:] == REGISTERS[name].offset >> 2)
+            value = Value.cast(value)
+            read = read | (value & chosen.replicate(len(value)))
+        with m.If(reading):
+            m.d.sync += self.rdata.eq(read)
         return m

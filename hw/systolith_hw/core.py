@@ -3,25 +3,54 @@
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
+from amaranth.utils import exact_log2
 
 from .accumulator import Accumulator
-from .axi import AxiReader, AxiWriter, master_ports, read_ports, write_ports
+from .axi import AxiReader, AxiWriter, read_ports, write_ports
+from .choose import choose
 from .config import CoreConfig
 from .control import Control, slave_ports
-from .dispatch import Dispatcher, Fetch
+from .dispatch import Dispatcher
 from .execute import ExecuteEngine
+from .fetch import Fetch
 from .isa import ErrorCode, Memory
 from .load import LoadEngine
+from .narrow import index_bits
 from .parameters import Parameters
-from .record import INDEX_BITS, error_layout
+from .record import error_layout
 from .registers import COUNTERS, ENGINES, STATES
 from .scratchpad import Scratchpad
-from .semaphore import Semaphores
+from .semaphore import Semaphores, SerialSemaphores
+from .shared import SharedCore, core_ports
 from .store import StoreEngine
 from .transfer import pad_shapes
 from .vector import VectorEngine
 
-__all__ = ["Core"]
+__all__ = ["Core", "accumulator_of", "scratchpad_of", "semaphores_of"]
+
+
+def scratchpad_of(config: CoreConfig, memory: Memory) -> Scratchpad:
+    """The activation or weight scratchpad of a core."""
+    rows, row_bytes, _ = pad_shapes(config)[memory]
+    if memory == Memory.WGT:
+        return Scratchpad(rows=rows, row_bytes=row_bytes, banks=1, readers=1, writers=1,
+                          late=config.control.compact)
+    return Scratchpad(rows=rows, row_bytes=row_bytes, banks=config.memory.act_banks,
+                      readers=4 if config.vector.elementwise else 2, writers=2,
+                      late=config.control.compact)
+
+
+def accumulator_of(config: CoreConfig, *, sum_bits: int) -> Accumulator:
+    """The accumulator of a core, for sums of so many bits."""
+    return Accumulator(rows=config.memory.acc_rows, cols=config.array.sum_cols,
+                       banks=config.memory.acc_banks, sum_bits=sum_bits,
+                       revisit=config.array.rows, late=config.control.compact)
+
+
+def semaphores_of(config: CoreConfig) -> Semaphores | SerialSemaphores:
+    """What the engines wait at and raise, and the dispatcher raises."""
+    kind = SerialSemaphores if config.control.compact else Semaphores
+    return kind(count=config.control.semaphores, waiters=4, raisers=5)
 
 
 class Core(wiring.Component):
@@ -51,17 +80,17 @@ class Core(wiring.Component):
 
     def __init__(self, *, config: CoreConfig):
         self.config = config
-        super().__init__({
-            **{f"m_axi_{name}": member for name, member in master_ports(config.bus).items()},
-            **{f"s_axil_{name}": member for name, member in slave_ports().items()},
-            "irq": Out(1),
-            "busy": Out(1),
-            "failed": Out(1),
-        })
+        super().__init__(core_ports(config))
 
     def elaborate(self, platform):
         m = Module()
         config = self.config
+        if config.control.shared:
+            m.submodules.shared = shared = SharedCore(config=config)
+            for name, member in self.signature.members.items():
+                outer, inner = getattr(self, name), getattr(shared, name)
+                m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
+            return m
         clear = Signal()
 
         def add(name, component):
@@ -70,12 +99,14 @@ class Core(wiring.Component):
             return component
 
         m.submodules.control = control = Control(config=config)
-        reader = add("reader", AxiReader(config=config.bus, prefetch=config.control.prefetch))
-        writer = add("writer", AxiWriter(config=config.bus))
+        reader = add("reader", AxiReader(
+            config=config.bus, prefetch=config.control.prefetch,
+            compact=config.control.compact))
+        writer = add("writer", AxiWriter(
+            config=config.bus, compact=config.control.compact))
         fetch = add("fetch", Fetch(config=config))
         dispatcher = add("dispatcher", Dispatcher(config=config))
-        semaphores = add("semaphores", Semaphores(count=config.control.semaphores, waiters=4,
-                                                  raisers=5))
+        semaphores = add("semaphores", semaphores_of(config))
         load = add("load", LoadEngine(config=config))
         execute = add("execute", ExecuteEngine(config=config))
         vector = add("vector", VectorEngine(config=config))
@@ -83,17 +114,12 @@ class Core(wiring.Component):
         engines = (load, execute, vector, store)
 
         # Memories. Ports stand in the order of their priority.
-        shapes = pad_shapes(config)
         act_readers = [execute.act, store.act]
         if config.vector.elementwise:
             act_readers[1:1] = vector.source, vector.stream
-        for memory, banks, readers, writers in (
-                (Memory.ACT, config.memory.act_banks, act_readers, (vector.act, load.act)),
-                (Memory.WGT, 1, (execute.wgt,), (load.wgt,))):
-            rows, row_bytes, _ = shapes[memory]
-            pad = add(memory.name.lower(), Scratchpad(
-                rows=rows, row_bytes=row_bytes, banks=banks, readers=len(readers),
-                writers=len(writers)))
+        for memory, readers, writers in ((Memory.ACT, act_readers, (vector.act, load.act)),
+                                         (Memory.WGT, (execute.wgt,), (load.wgt,))):
+            pad = add(memory.name.lower(), scratchpad_of(config, memory))
             for port, engine in zip((*pad.read, *pad.write), (*readers, *writers), strict=True):
                 wiring.connect(m, port, engine)
         par = add("par", Parameters(config=config))
@@ -102,9 +128,7 @@ class Core(wiring.Component):
         wiring.connect(m, vector.scale, par.scale)
         if config.vector.functions:
             wiring.connect(m, load.fun, vector.fun)
-        acc = add("acc", Accumulator(
-            rows=config.memory.acc_rows, cols=config.array.sum_cols, banks=config.memory.acc_banks,
-            sum_bits=execute.sum_bits, revisit=config.array.rows))
+        acc = add("acc", accumulator_of(config, sum_bits=execute.sum_bits))
         m.d.comb += [
             acc.valid.eq(execute.acc_valid),
             acc.addr.eq(execute.acc_row),
@@ -165,12 +189,18 @@ class Core(wiring.Component):
             self.failed.eq(control.failed),
         ]
 
-        # The state of the whole.
+        # The state of the whole, as it was in the cycle before: an engine that a command has come
+        # to is not idle while that stands in its queue.
         all_idle = Signal()
-        m.d.comb += [
+        finished = Signal()
+        m.d.sync += [
             all_idle.eq(Cat(engine.idle for engine in engines).all()),
-            dispatcher.engines_idle.eq(all_idle),
-            control.finished.eq(dispatcher.finished & all_idle & ~dispatcher.raise_.valid),
+            finished.eq(dispatcher.finished & all_idle & ~dispatcher.raise_.valid
+                        & ~control.begin),
+        ]
+        m.d.comb += [
+            dispatcher.idle.eq(Cat(engine.idle for engine in engines)),
+            control.finished.eq(finished),
             control.bus_idle.eq(reader.idle & writer.idle),
         ]
         deadlock = self._deadlock(m, control, dispatcher, engines)
@@ -194,31 +224,39 @@ class Core(wiring.Component):
         return m
 
     def _deadlock(self, m, control, dispatcher, engines):
-        """A standstill in which at least one engine waits for a semaphore."""
+        """A standstill in which at least one engine waits for a semaphore; while it lasts, the
+        engines are looked through for the first command that waits."""
         still = Signal()
         cycles = Signal(range(self.SETTLE))
+        first = Signal(index_bits(self.config), reset_less=True)
         error = Signal(error_layout)
         anyone = Cat(engine.waiting for engine in engines).any()
         grants = Cat(engine.wait.valid & engine.wait.ready for engine in engines).any()
-        m.d.comb += still.eq(
-            anyone & ~grants & Cat(engine.waiting | engine.idle for engine in engines).all()
-            & (dispatcher.exhausted | dispatcher.blocked))
-        m.d.sync += cycles.eq(Mux(still & ~control.clear, cycles + 1, 0))
-        chosen = Const((1 << INDEX_BITS) - 1, INDEX_BITS)
-        for engine in engines:
-            own = Mux(engine.waiting, engine.waiting_index, chosen)
-            chosen = Mux(own < chosen, own, chosen)
+        m.d.sync += [
+            still.eq(anyone & ~grants
+                     & Cat(engine.waiting | engine.idle for engine in engines).all()
+                     & (dispatcher.exhausted | dispatcher.blocked)),
+            cycles.eq(Mux(still & ~control.clear, cycles + 1, 0)),
+        ]
+        number = cycles[:exact_log2(len(engines))]
+        waiting = Cat(engine.waiting for engine in engines).bit_select(number, 1)
+        index = choose([engine.waiting_index[:len(first)] for engine in engines], number)
+        with m.If((cycles == 0) | (waiting & (index < first))):
+            m.d.sync += first.eq(index | (~waiting).replicate(len(first)))
         m.d.comb += [
             error.valid.eq(cycles == self.SETTLE - 1),
             error.code.eq(ErrorCode.DEADLOCK),
-            error.index.eq(chosen),
+            error.index.eq(first),
         ]
         return error
 
     def _errors(self, m, control, dispatcher, semaphores, engines, deadlock):
-        """Report the first error; of several in one cycle, the one nearest to the data."""
+        """Report the first error, a cycle later; of several at once, the one nearest to the
+        data."""
+        first = Signal(error_layout)
         overflow = Signal(error_layout)
-        raised = Signal(INDEX_BITS, reset_less=True)  # the command that raised in the cycle before
+        # The command that raised in the cycle before.
+        raised = Signal(index_bits(self.config), reset_less=True)
         m.d.comb += [
             overflow.valid.eq(semaphores.overflow.any()),
             overflow.code.eq(ErrorCode.SEMAPHORE_OVERFLOW),
@@ -228,7 +266,9 @@ class Core(wiring.Component):
         for engine in reversed(engines):   # the first of them is granted
             with m.If(engine.raise_.valid):
                 m.d.sync += raised.eq(engine.raise_index)
+        m.d.comb += control.error.eq(first)
+        m.d.sync += first.valid.eq(0)
         for source in (deadlock, overflow, dispatcher.error,
                        *(engine.error for engine in reversed(engines))):
             with m.If(source.valid):
-                m.d.comb += control.error.eq(source)
+                m.d.sync += first.eq(source)

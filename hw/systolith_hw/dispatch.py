@@ -1,4 +1,4 @@
-"""From a program in memory to each engine's queue: fetch, dispatch and queues."""
+"""From fetched commands to each engine's queue: dispatch and queues."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -6,11 +6,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
 from .axi import word_layout
-from .bursts import burst_layout
 from .choose import choose
 from .config import CoreConfig
+from .fit import fitted
 from .isa import (
-    COMMAND_BYTES,
     COMMANDS,
     COUNTS_BYTE,
     HEADER,
@@ -20,76 +19,13 @@ from .isa import (
     Opcode,
 )
 from .legal import COUNT_SLOTS, bad_credit, bad_field, words_of, zero_count
+from .narrow import index_bits, length_bits
 from .ram import Ram
 from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
 
-__all__ = ["CommandQueues", "Dispatcher", "Fetch"]
+__all__ = ["CommandQueues", "Dispatcher"]
 
 ENGINES = 4  # load, execute, vector, store: opcodes 1 to 4
-
-
-class Fetch(wiring.Component):
-    """Asks for a program's commands, one burst or more each, as far ahead as there is room.
-
-    Timing: a burst every other cycle; each is checked in the cycle before it is offered.
-
-    Members
-    -------
-    start : ``In(1)``
-        Begin at ``address`` and fetch ``commands`` of them.
-    window_bytes : ``In(32)``
-        Size of the window.
-    bursts : ``Out(stream)``
-        To ``AxiReader``.
-    blocked : ``Out(1)``
-        The next command lies outside the window.
-    left : ``Out(INDEX_BITS + 1)``
-        Commands not asked for yet.
-    """
-    def __init__(self, *, config: CoreConfig):
-        self.config = config
-        super().__init__({
-            "start": In(1),
-            "address": In(32),
-            "commands": In(INDEX_BITS),
-            "window_bytes": In(32),
-            "bursts": Out(stream.Signature(burst_layout(config.bus.data_bytes))),
-            "blocked": Out(1),
-            "left": Out(INDEX_BITS),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        words = words_of(self.config)
-        burst_words = min(words, self.config.bus.max_burst)
-        offset_bits = exact_log2(self.config.bus.data_bytes)
-        word = Signal(32 - offset_bits, reset_less=True)
-        part = Signal(range(words // burst_words))
-        checked = Signal()
-        m.d.sync += [
-            checked.eq(self.left != 0),
-            self.blocked.eq((self.left != 0) & (part == 0)
-                            & (Cat(Const(0, offset_bits), word) + COMMAND_BYTES
-                               > self.window_bytes)),
-        ]
-        m.d.comb += [
-            self.bursts.valid.eq(checked & ~self.blocked),
-            self.bursts.payload.word.eq(word),
-            self.bursts.payload.words.eq(burst_words - 1),
-            self.bursts.payload.last.eq(1),
-        ]
-        with m.If(self.start):
-            m.d.sync += [
-                word.eq(self.address[offset_bits:]),
-                self.left.eq(self.commands),
-                part.eq(0),
-                checked.eq(0),
-            ]
-        with m.Elif(self.bursts.valid & self.bursts.ready):
-            m.d.sync += [checked.eq(0), word.eq(word + burst_words), part.eq(part + 1)]
-            with m.If(part == words // burst_words - 1):
-                m.d.sync += [self.left.eq(self.left - 1), part.eq(0)]
-        return m
 
 
 class CommandQueues(wiring.Component):
@@ -97,8 +33,8 @@ class CommandQueues(wiring.Component):
     counts as one of the queue.
 
     Timing: a command reaches its idle engine ``words + 4`` cycles after ``commit``, and the next
-    one as many cycles after it was accepted; ``words + 1`` cycles a command for all engines
-    together.
+    one as many cycles after it was accepted; in a compact core ``words + 3``, and as many after the
+    engine was ``idle``. ``words + 1`` cycles a command for all engines together.
 
     Members
     -------
@@ -110,19 +46,17 @@ class CommandQueues(wiring.Component):
         The queue has room for a command, also where the one before is yet to be committed.
     empty : ``Out(1)``
         No command is on its way to an engine.
+    idle : ``In(ENGINES)``
+        Nothing is inside an engine. In a compact core a command stays as it was accepted until
+        then.
     command : ``Out(stream of commands)`` array
         To the engines.
     """
     def __init__(self, *, config: CoreConfig):
         self.config = config
         super().__init__({
-            "write": In(1),
-            "engine": In(range(ENGINES)),
-            "word": In(range(words_of(config))),
-            "data": In(config.bus.data_bits),
-            "commit": In(1),
-            "space": Out(ENGINES),
-            "empty": Out(1),
+            **{name: member.flip() for name, member in queue_ports(config).items()},
+            "idle": In(ENGINES),
             "command": Out(stream.Signature(RECORD_BITS)).array(ENGINES),
         })
 
@@ -141,11 +75,17 @@ class CommandQueues(wiring.Component):
         reader = Signal(range(ENGINES))
         read_word = Signal(range(words))
         read_end = Signal()
-        # The RAM's output, and a register right behind it, on the way to any engine's record.
+        # The RAM's output, and where clocks are fast a register right behind it, on the way to any
+        # engine's record.
+        compact = self.config.control.compact
         stages = [(Signal(name=f"loading{i}"), Signal(range(ENGINES), name=f"loading_engine{i}"),
-                   Signal(range(words), name=f"loading_word{i}")) for i in range(2)]
+                   Signal(range(words), name=f"loading_word{i}")) for i in range(2 - compact)]
         loading, loaded_engine, loaded_word = stages[-1]
-        loaded = Signal(self.config.bus.data_bits, reset_less=True)
+        if compact:
+            loaded = ram.read_data
+        else:
+            loaded = Signal(self.config.bus.data_bits, reset_less=True)
+            m.d.sync += loaded.eq(ram.read_data)
         ending = Signal(ENGINES)  # the command's last word came in the cycle before
 
         def place(engine, slot, word):
@@ -170,7 +110,8 @@ class CommandQueues(wiring.Component):
         with m.If(~reading):
             for engine in reversed(range(ENGINES)):
                 arriving = Cat(active & (number == engine) for active, number, _ in stages).any()
-                with m.If((counts[engine] != 0) & ~full[engine] & ~arriving):
+                free = self.idle[engine] if compact else 1
+                with m.If((counts[engine] != 0) & ~full[engine] & ~arriving & free):
                     m.d.sync += [reading.eq(1), reader.eq(engine)]
         with m.Else():
             m.d.sync += read_word.eq(_next(read_word, words))
@@ -178,16 +119,21 @@ class CommandQueues(wiring.Component):
                 m.d.sync += [reading.eq(0), heads[reader].eq(_next(heads[reader], depth))]
         for stage, before in zip(stages, [(reading, reader, read_word), *stages], strict=False):
             m.d.sync += [now.eq(old) for now, old in zip(stage, before, strict=True)]
-        m.d.sync += loaded.eq(ram.read_data)
         for engine in range(ENGINES):
             record = Signal(RECORD_BITS, name=f"record{engine}", reset_less=True)
+            opcode = Opcode(engine + 1)
+            rings = Cat(Record(COMMANDS[opcode], record)["ring", i] for i in range(4))
             port = self.command[engine]
             m.d.comb += [port.valid.eq(full[engine]), port.payload.eq(record)]
             m.d.sync += counts[engine].eq(
                 counts[engine] + (self.commit & ending[engine])
                 - (port.valid & port.ready))
             with m.If(loading & (loaded_engine == engine)):
-                m.d.sync += record.word_select(loaded_word, len(self.data)).eq(loaded)
+                with m.Switch(loaded_word):
+                    for word in range(words):
+                        with m.Case(word):
+                            m.d.sync += record.word_select(word, len(loaded)).eq(
+                                fitted(opcode, word, loaded, rings, self.config))
                 with m.If(loaded_word == words - 1):
                     m.d.sync += full[engine].eq(1)
             with m.Elif(port.valid & port.ready):
@@ -198,6 +144,15 @@ class CommandQueues(wiring.Component):
 def _next(value, size: int):
     """``value + 1`` within 0 to ``size - 1``, for a power of two ``size``."""
     return (value + 1)[:exact_log2(size)] if size > 1 else Const(0)
+
+
+def queue_ports(config: CoreConfig) -> dict[str, wiring.Member]:
+    """What a dispatcher says to queues: members of ``CommandQueues``, from the other side."""
+    return {
+        "write": Out(1), "engine": Out(range(ENGINES)), "word": Out(range(words_of(config))),
+        "data": Out(config.bus.data_bits), "commit": Out(1), "space": In(ENGINES),
+        "empty": In(1),
+    }
 
 
 class Dispatcher(wiring.Component):
@@ -228,8 +183,8 @@ class Dispatcher(wiring.Component):
         To the engines.
     raise_ : ``Out(stream of number)``
         Credits.
-    engines_idle : ``In(1)``
-        Nothing moves in any engine or on the bus.
+    idle : ``In(ENGINES)``
+        Nothing moves in an engine.
     interrupt : ``Out(1)``
         Pulse.
     exhausted, finished : ``Out(1)``
@@ -254,9 +209,11 @@ class Dispatcher(wiring.Component):
             "param_write": Out(1),
             "param_number": Out(range(config.control.params)),
             "param_value": Out(32),
-            "command": Out(stream.Signature(RECORD_BITS)).array(ENGINES),
+            **({} if config.control.shared else {
+                "command": Out(stream.Signature(RECORD_BITS)).array(ENGINES)}),
             "raise_": Out(stream.Signature(5)),
-            "engines_idle": In(1),
+            "idle": In(ENGINES),
+            **({**queue_ports(config), "hold": In(1)} if config.control.shared else {}),
             "interrupt": Out(1),
             "exhausted": Out(1, init=1),
             "finished": Out(1),
@@ -269,10 +226,15 @@ class Dispatcher(wiring.Component):
         m = Module()
         words = words_of(self.config)
         width = self.config.bus.data_bits
-        m.submodules.queues = queues = CommandQueues(config=self.config)
-        for engine in range(ENGINES):
-            wiring.connect(m, queues.command[engine], wiring.flipped(self.command[engine]))
-        left   = Signal(INDEX_BITS)         # commands of the program
+        queues = self
+        if not self.config.control.shared:
+            m.submodules.queues = queues = CommandQueues(config=self.config)
+            for engine in range(ENGINES):
+                wiring.connect(m, queues.command[engine], wiring.flipped(self.command[engine]))
+            m.d.comb += queues.idle.eq(self.idle)
+        left   = Signal(length_bits(self.config))   # commands of the program
+        index  = Signal(index_bits(self.config))
+        m.d.comb += self.index.eq(index)
         closed = Signal()                   # a control command is inside, and nothing may follow
         acting = Signal()                   # it is being done
         wrong  = Signal()
@@ -280,7 +242,9 @@ class Dispatcher(wiring.Component):
         control = Record(COMMANDS[Opcode.CONTROL], control_bits)
         operation = control["operation"][:bits_for(max(ControlOp))]  # others are refused
 
-        # First register: the word, and what parameter registers have for it.
+        # First register: the word, and what parameter registers have for it; a compact core adds
+        # that in the same cycle.
+        compact = self.config.control.compact
         number = Signal(range(words))       # word of the command
         word   = Signal(self.words.payload.shape(), reset_less=True)
         word_number = Signal(range(words))
@@ -311,21 +275,25 @@ class Dispatcher(wiring.Component):
             at, first_bit = divmod(8 * COUNTS_BYTE + 16 * slot, width)
             replaces[first_bit // 16] |= (number == at) & (now.count_level == slot)
         m.d.comb += [
-            free.eq(~word_valid | forward),
-            self.words.ready.eq(free & ~closed),
+            free.eq(compact | ~word_valid | forward),
+            self.words.ready.eq(forward if compact else free & ~closed),
             take.eq(self.words.valid & self.words.ready),
         ]
         with m.If(take):
             m.d.sync += number.eq(_next(number, words))
-        with m.If(free):
-            m.d.sync += [
-                word.eq(self.words.payload),
-                word_number.eq(number),
-                addend.eq(Mux(added, choose(params, chosen), 0)),
-                count.eq(choose(params, now.count_param)),
-                replaced.eq(Mux(now.count_param != 0, Cat(replaces), 0)),
-            ]
-        m.d.sync += word_valid.eq(take | (word_valid & ~forward))
+        arrived = [
+            word.eq(self.words.payload),
+            word_number.eq(number),
+            addend.eq(Mux(added, choose(params, chosen), 0)),
+            count.eq(choose(params, now.count_param)),
+            replaced.eq(Mux(now.count_param != 0, Cat(replaces), 0)),
+        ]
+        if compact:
+            m.d.comb += [*arrived, word_valid.eq(self.words.valid & ~closed)]
+        else:
+            with m.If(free):
+                m.d.sync += arrived
+            m.d.sync += word_valid.eq(take | (word_valid & ~forward))
 
         # Second register: parameters applied. From here the word goes to its queue.
         bits   = Signal(width, reset_less=True)
@@ -339,13 +307,14 @@ class Dispatcher(wiring.Component):
         last   = bits_number == words - 1
         is_control = kinds[list(Opcode).index(Opcode.CONTROL)]
         known  = kinds.any()
+        going  = bits_valid & room & ~wrong & ~self.halt
         applied = Signal(width)
         primary = 8 * PRIMARY_BYTE % width
         m.d.comb += [
             applied.eq(word.data),
             applied[primary:primary + 32].eq(word.data[primary:primary + 32] + addend),
             forward.eq(word_valid & (~bits_valid | step)),
-            step.eq(bits_valid & room & ~wrong & ~self.halt),
+            step.eq(going & ~self.hold if self.config.control.shared else going),
         ]
         for i, replace in enumerate(replaced):
             with m.If(replace):
@@ -355,9 +324,10 @@ class Dispatcher(wiring.Component):
                 bits.eq(applied),
                 bits_number.eq(word_number),
                 bits_error.eq(word.error),
-                kinds.eq(Cat(kept.opcode == opcode for opcode in Opcode)),
-                engine.eq(kept.opcode - 1),
             ]
+        opcode = source[:len(kept.opcode)] if compact else kept.opcode
+        with m.If(forward & (word_number == 0 if compact else 1)):
+            m.d.sync += [kinds.eq(Cat(opcode == known for known in Opcode)), engine.eq(opcode - 1)]
         space = is_control | ~known | queues.space.bit_select(engine, 1)
         m.d.sync += [
             bits_valid.eq(forward | (bits_valid & ~step)),
@@ -372,18 +342,21 @@ class Dispatcher(wiring.Component):
             queues.data.eq(bits),
         ]
         with m.If(bits_number == index_at):
-            m.d.comb += queues.data[index_bit:index_bit + 32].eq(self.index)
+            m.d.comb += queues.data[index_bit:index_bit + 32].eq(index)
         with m.If(step):
             m.d.sync += control_bits.word_select(bits_number, width).eq(bits)
 
-        # Third register: what is wrong with each word; the verdict comes behind the last.
-        bad    = Signal(words, reset_less=True)
-        zero   = Signal(words, reset_less=True)
+        # Third register: what is wrong with each word, or where there is little room with all that
+        # came; the verdict comes behind the last.
+        together = self.config.control.shared
+        bad    = Signal(1 if together else words, reset_less=True)
+        zero   = Signal(1 if together else words, reset_less=True)
         ended  = Signal()
         ended_control = Signal(reset_less=True)
         bad_value = Signal(reset_less=True)  # of a credit
         passed = Signal()
         done   = Signal()
+        found_bad, found_zero = Signal(), Signal()
         for i in range(words):
             wrongs = [kind & bad_field(opcode, bits, i, self.config)
                       for kind, opcode in zip(kinds, Opcode, strict=True)]
@@ -391,8 +364,16 @@ class Dispatcher(wiring.Component):
                      for kind, opcode in zip(kinds, Opcode, strict=True)]
             if i == index_at:
                 wrongs.append(bits[index_bit:index_bit + 32].any())
+            if together:
+                with m.If(bits_number == i):
+                    m.d.comb += [found_bad.eq(Cat(wrongs).any()), found_zero.eq(Cat(zeros).any())]
+                continue
             with m.If(step & (bits_number == i)):
                 m.d.sync += [bad[i].eq(Cat(wrongs).any()), zero[i].eq(Cat(zeros).any())]
+        if together:
+            with m.If(step):
+                m.d.sync += [bad.eq(found_bad | (bad & (bits_number != 0))),
+                             zero.eq(found_zero | (zero & (bits_number != 0)))]
         m.d.comb += [
             passed.eq(ended & ~bad.any() & ~zero.any() & ~wrong),
             queues.commit.eq(passed & ~ended_control),
@@ -406,16 +387,19 @@ class Dispatcher(wiring.Component):
             m.d.sync += acting.eq(1)
         with m.Elif(done):
             m.d.sync += acting.eq(0)
-        opcode = kept.opcode if words > 1 else source[:len(kept.opcode)]
-        with m.If(take & (number == words - 1) & (opcode == Opcode.CONTROL)):
+        if words == 1:
+            is_control = source[:len(kept.opcode)] == Opcode.CONTROL
+        elif not compact:
+            is_control = kept.opcode == Opcode.CONTROL
+        with m.If(take & (number == words - 1) & is_control):
             m.d.sync += closed.eq(1)
         with m.Elif(done):
             m.d.sync += closed.eq(0)
         with m.If(queues.commit | done):
-            m.d.sync += [self.index.eq(self.index + 1), left.eq(left - 1),
+            m.d.sync += [index.eq(index + 1), left.eq(left - 1),
                          self.exhausted.eq(left == 1)]
         with m.If(self.start):
-            m.d.sync += [self.index.eq(0), left.eq(self.commands),
+            m.d.sync += [index.eq(0), left.eq(self.commands),
                          self.exhausted.eq(self.commands == 0)]
 
         # Errors; there is never more than one at a time.
@@ -423,7 +407,7 @@ class Dispatcher(wiring.Component):
         m.d.comb += [
             self.error.valid.eq(wrong),
             self.error.code.eq(code),
-            self.error.index.eq(self.index),
+            self.error.index.eq(index),
         ]
         with m.If(~wrong):
             with m.If(step & (bits_error | ~known)):
@@ -447,6 +431,7 @@ class Dispatcher(wiring.Component):
     def _act(self, m, acting, control, operation, addend, done, queues):
         """Do the control command whose record is ``control``; to ``addend`` its value is added."""
         credits = Signal(4, reset_less=True)  # to raise yet
+        all_idle = Signal()     # as it was before: a command may stand in a queue yet
         quiet  = Signal()
         m.d.comb += [
             self.param_number.eq(control["register"]),
@@ -454,7 +439,8 @@ class Dispatcher(wiring.Component):
             self.raise_.payload.eq(control["register"]),
         ]
         m.d.sync += [
-            quiet.eq(acting & self.engines_idle & queues.empty),
+            all_idle.eq(self.idle.all()),
+            quiet.eq(acting & all_idle & queues.empty),
             credits.eq(Mux(acting, credits - (self.raise_.valid & self.raise_.ready),
                            control["value"][:4])),
         ]

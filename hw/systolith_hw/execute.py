@@ -13,21 +13,34 @@ from .config import CoreConfig
 from .fifo import Fork, ShortQueue
 from .formats import DIGIT_BITS
 from .isa import COMMANDS, ErrorCode, Opcode, WeightFormat
+from .narrow import index_bits, walked_bits
+from .pipe import Pipe
 from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports, error_layout
 from .scratchpad import ReadPort, Scratchpad
 from .semaphore import Raiser, at_level
-from .transfer import ring_row
+from .transfer import ring_fits, ring_row
 from .unpack import by_format
 from .walk import CommandWalker
-from .weights import ROW_BITS, WeightSequencer
+from .weights import WeightSequencer
 
 __all__ = ["ActivationSequencer", "ExecuteEngine"]
 
 
-class ActivationSequencer(wiring.Component):
-    """Reads the activation rows of a command and says where their sums go.
+def row_layout(config: CoreConfig) -> data.StructLayout:
+    """An activation row: where it lies, where its sums go and whether they ``overwrite``; how many
+    of its ``lanes`` meet a weight, the others are fed as zeros; whether the weights are ``pairs``,
+    and which ``digit`` of them, the lowest first."""
+    return data.StructLayout({
+        "act_row": exact_log2(config.memory.act_rows),
+        "acc_row": exact_log2(config.memory.acc_rows), "overwrite": 1,
+        "lanes": bits_for(config.array.rows), "pairs": 1,
+        "digit": range(config.array.most_digits)})
 
-    Timing: one row per cycle, also from one command to the next; the first is read two cycles
+
+class ActivationSequencer(wiring.Component):
+    """Says which activation rows of a command are read when, and where their sums go.
+
+    Timing: one row per cycle, also from one command to the next; the first is issued three cycles
     after the command came. A tile's first row waits until its weights are ``loaded``, and carries
     the swap.
 
@@ -39,18 +52,14 @@ class ActivationSequencer(wiring.Component):
         Stop.
     loaded : ``In(1)``
         The next tile's weights have been issued.
-    act : ``Out(ReadPort)``
-        To the activation scratchpad; always granted.
     issue : ``Out(1)``
-        A row is read; it comes ``Scratchpad.READ_LATENCY`` cycles later.
+        A row is to be read.
     swap : ``Out(1)``
         It is the first of its tile.
-    lanes : ``Out(range(rows + 1))``
-        How many of its activations meet a weight; the others are fed as zeros.
-    pairs, digit : ``Out``
-        Whether the weights are pairs; which digit of them, the lowest first.
-    acc_row, overwrite, event : ``Out``
-        Where its sums go, whether they overwrite, and which raises follow.
+    at : ``Out(row_layout)``
+        Which row, and where its sums go.
+    event : ``Out(2)``
+        Which raises follow.
     number, index : ``Out``
         The raises' semaphores, and the command.
     event_ready : ``In(1)``
@@ -67,15 +76,9 @@ class ActivationSequencer(wiring.Component):
             "command": In(stream.Signature(RECORD_BITS)),
             "halt": In(1),
             "loaded": In(1),
-            "act": Out(ReadPort(addr_bits=exact_log2(config.memory.act_rows),
-                                width=8 * config.act_row_bytes)),
             "issue": Out(1),
             "swap": Out(1),
-            "lanes": Out(range(config.array.rows + 1)),
-            "pairs": Out(1),
-            "digit": Out(range(config.array.most_digits)),
-            "acc_row": Out(range(config.memory.acc_rows)),
-            "overwrite": Out(1),
+            "at": Out(row_layout(config)),
             "event": Out(2),
             "number": Out(data.ArrayLayout(5, 2)),
             "index": Out(INDEX_BITS),
@@ -90,14 +93,18 @@ class ActivationSequencer(wiring.Component):
         memory, array = self.config.memory, self.config.array
         loops = self.config.control.execute_loops
         record = Record(COMMANDS[Opcode.EXECUTE], self.command.payload)
+        act_bits, acc_bits = (walked_bits(self.config, rows)
+                              for rows in (memory.act_rows, memory.acc_rows))
+        act_row, acc_row = Signal(act_bits), Signal(acc_bits)
         kept = data.StructLayout({
-            "act_base": ROW_BITS, "act_ring": 4, "acc_base": ROW_BITS, "acc_ring": 4,
-            "outside": 1, "k_last": self.lanes.shape(), "accumulate": 1,
+            "act_base": act_bits, "act_ring": 4, "acc_base": acc_bits, "acc_ring": 4,
+            "outside": 1, "k_last": bits_for(array.rows), "accumulate": 1,
             "format": WeightFormat, "raises": 2,
             "level": data.ArrayLayout(4, 2), "number": data.ArrayLayout(5, 2),
             "index": INDEX_BITS})
         m.submodules.walker = walker = CommandWalker(
-            loops=loops, streams=(ROW_BITS, ROW_BITS), kept=kept, waits=False)
+            loops=loops, streams=(act_bits, acc_bits), kept=kept, waits=False,
+            count_bits=self.config.count_bits, held=self.config.control.compact)
         command, now, row = walker.command.payload, walker.kept, walker.o.payload
         raises, number, level = record.slots("raise")
         for i in range(loops):
@@ -115,14 +122,15 @@ class ActivationSequencer(wiring.Component):
             command.kept.act_ring.eq(record["ring", 0]),
             command.kept.acc_base.eq(record["acc_base"]),
             command.kept.acc_ring.eq(record["ring", 2]),
-            command.kept.outside.eq(record["act_base"][ROW_BITS:].any()),
+            command.kept.outside.eq(record["act_base"][len(act_row):].any()
+                                     if not walker.held else 0),
             command.kept.k_last.eq(record["k_last"]),
             command.kept.accumulate.eq(record["accumulate"]),
             command.kept.format.eq(record["format"]),
             command.kept.raises.eq(raises),
             command.kept.level.eq(level),
             command.kept.number.eq(number),
-            command.kept.index.eq(record.index),
+            command.kept.index.eq(record.index[:index_bits(self.config)]),
         ]
 
         digit  = Signal(range(array.most_digits))   # iteration of loop 2
@@ -130,41 +138,50 @@ class ActivationSequencer(wiring.Component):
                                         for name in array.weights})
         several = by_format(now.format, {name: Const(array.digits(name) > 1, 1)
                                          for name in array.weights})
-        with m.If(self.issue & row.last[0] & row.last[1]):
-            m.d.sync += digit.eq(Mux(several & ~row.last[2], digit + 1, 0))
-
-        act_row = Signal(ROW_BITS)
-        acc_row = Signal(ROW_BITS)
-        tile_start = Signal()
-        allowed = Signal()
+        m.submodules.rows = rows = ShortQueue(depth=2, shape=data.StructLayout({
+            "at": self.at.shape(), "event": 2, "number": self.number.shape(),
+            "index": INDEX_BITS, "starts": 1, "inside": 1}))
+        new, head = rows.i.payload, rows.o.payload
         m.d.comb += [
             act_row.eq(ring_row(row.address.s0, now.act_base, now.act_ring)),
             acc_row.eq(ring_row(row.address.s1, now.acc_base, now.acc_ring)),
-            allowed.eq(((act_row >> exact_log2(memory.act_rows)) == 0)
-                       & ((acc_row >> exact_log2(memory.acc_rows)) == 0) & ~now.outside),
-            tile_start.eq(row.first[0] & row.first[1]),
-            self.event.eq(Cat(now.raises[slot] & at_level(row.last, now.level[slot], loops)
-                              for slot in range(2))),
-            self.number.eq(now.number),
-            self.index.eq(now.index),
-            self.issue.eq(walker.o.valid & (~tile_start | self.loaded) & allowed & ~self.halt
-                          & (self.event_ready | ~self.event.any())),
-            walker.o.ready.eq(self.issue),
-            self.swap.eq(self.issue & tile_start),
-            self.lanes.eq(Mux(last_k, now.k_last, array.rows)),
-            self.pairs.eq(by_format(now.format, {
+            rows.i.valid.eq(walker.o.valid),
+            walker.o.ready.eq(rows.i.ready),
+            new.at.act_row.eq(act_row),
+            new.at.acc_row.eq(acc_row),
+            new.at.overwrite.eq(row.first[2:loops - 1].all() & ~now.accumulate),
+            new.at.lanes.eq(Mux(last_k, now.k_last, array.rows)),
+            new.at.pairs.eq(by_format(now.format, {
                 name: Const(array.paired(name), 1) for name in array.weights})),
-            self.digit.eq(by_format(now.format, {
+            new.at.digit.eq(by_format(now.format, {
                 name: digit[:exact_log2(array.digits(name))] for name in array.weights})),
-            self.act.valid.eq(self.issue),
-            self.act.addr.eq(act_row),
-            self.acc_row.eq(acc_row),
-            self.overwrite.eq(row.first[2:loops - 1].all() & ~now.accumulate),
-            self.starved.eq(walker.o.valid & tile_start & ~self.loaded),
-            self.idle.eq(walker.idle),
-            self.error.valid.eq(walker.o.valid & ~allowed),
+            new.event.eq(Cat(now.raises[slot] & at_level(row.last, now.level[slot], loops)
+                             for slot in range(2))),
+            new.number.eq(now.number),
+            new.index.eq(now.index),
+            new.starts.eq(row.first[0] & row.first[1]),
+            new.inside.eq(((act_row >> exact_log2(memory.act_rows)) == 0)
+                          & ((acc_row >> exact_log2(memory.acc_rows)) == 0) & ~now.outside
+                          & ring_fits(self.config, now.act_ring, memory.act_rows)
+                          & ring_fits(self.config, now.acc_ring, memory.acc_rows)),
+        ]
+        with m.If(rows.i.valid & rows.i.ready & row.last[0] & row.last[1]):
+            m.d.sync += digit.eq(Mux(several & ~row.last[2], digit + 1, 0))
+
+        m.d.comb += [
+            self.issue.eq(rows.o.valid & (~head.starts | self.loaded) & head.inside & ~self.halt
+                          & (self.event_ready | ~head.event.any())),
+            rows.o.ready.eq(self.issue),
+            self.swap.eq(self.issue & head.starts),
+            self.at.eq(head.at),
+            self.event.eq(head.event),
+            self.number.eq(head.number),
+            self.index.eq(head.index),
+            self.starved.eq(rows.o.valid & head.starts & ~self.loaded),
+            self.idle.eq(walker.idle & ~rows.o.valid),
+            self.error.valid.eq(rows.o.valid & ~head.inside),
             self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
-            self.error.index.eq(now.index),
+            self.error.index.eq(head.index),
         ]
         return m
 
@@ -233,25 +250,33 @@ class ExecuteEngine(wiring.Component):
         m.submodules.array = array = self.array
         m.submodules.weights = weights = WeightSequencer(config=self.config)
         m.submodules.rows = rows = ActivationSequencer(config=self.config)
-        # From issue to the accumulator's address, and on until the row is written.
+        # From issue to the row's read, its arrival, its sums, the accumulator's address, its write.
         unpack, digits = self.config.array.unpack_latency, self.config.array.most_digits
-        to_sums = Scratchpad.READ_LATENCY + unpack + array.latency
+        to_row = WeightSequencer.AFTER_SWAP
+        arrived = to_row + Scratchpad.READ_LATENCY
+        to_sums = arrived + unpack + array.latency
         to_acc = to_sums + (digits > 1) - Accumulator.AHEAD
-        to_written = to_acc + 3
-        m.submodules.raiser = raiser = Raiser(depth=to_written // self.config.array.rows + 4)
+        to_written = to_acc + Accumulator.WRITE
+        m.submodules.raiser = raiser = Raiser(
+            depth=to_written // self.config.array.rows + 4, held=self.config.control.compact)
         wiring.connect(m, weights.wait, wiring.flipped(self.wait))
         wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
         m.d.comb += self.raise_index.eq(raiser.raise_index)
         wiring.connect(m, weights.wgt, wiring.flipped(self.wgt))
-        wiring.connect(m, rows.act, wiring.flipped(self.act))
 
-        # One command waits before the rows, so that the weights can be those of the next but one.
         m.submodules.fork = fork = Fork(shape=RECORD_BITS, ways=2)
-        m.submodules.held = held = ShortQueue(shape=RECORD_BITS, depth=1)
         wiring.connect(m, wiring.flipped(self.command), fork.i)
         wiring.connect(m, fork.o[0], weights.command)
-        wiring.connect(m, fork.o[1], held.i)
-        wiring.connect(m, held.o, rows.command)
+        if self.config.control.compact:
+            waits = Const(0)
+            wiring.connect(m, fork.o[1], rows.command)
+        else:
+            # One command waits before the rows, so that the weights can be those of the next but
+            # one.
+            m.submodules.held = held = ShortQueue(shape=RECORD_BITS, depth=1)
+            waits = held.o.valid
+            wiring.connect(m, fork.o[1], held.i)
+            wiring.connect(m, held.o, rows.command)
         m.d.comb += [
             weights.halt.eq(self.halt),
             rows.halt.eq(self.halt),
@@ -263,69 +288,53 @@ class ExecuteEngine(wiring.Component):
             raiser.index.eq(rows.index),
         ]
 
-        # Into the array, and beside it to the accumulator.
-        read = data.StructLayout({"valid": 1, "swap": 1, "lanes": rows.lanes.shape(), "pairs": 1})
-        entering = Signal(read)
+        # To the scratchpad, into the array, and beside it to the accumulator.
+        pipe = Pipe(m)
+        pipe.start("valid", rows.issue, reset_less=False)
+        pipe.start("swap", rows.swap, reset_less=False)
+        pipe.start("event", raiser.event.any(), reset_less=False)
+        for name in rows.at.shape().members:
+            pipe.start(name, rows.at[name])
         m.d.comb += [
-            entering.valid.eq(rows.issue),
-            entering.swap.eq(rows.swap),
-            entering.lanes.eq(rows.lanes),
-            entering.pairs.eq(rows.pairs),
+            self.act.valid.eq(pipe.at("valid", to_row)),
+            self.act.addr.eq(pipe.at("act_row", to_row)),
         ]
-        for stage in range(Scratchpad.READ_LATENCY):
-            delayed = Signal(read, name=f"entering{stage}")
-            m.d.sync += delayed.eq(entering)
-            entering = delayed
         # Lanes beyond the last weight hold anything; times zero, that is no number in a
         # simulator of four values, and toggles for nothing in silicon.
-        row = Cat(Mux(i < entering.lanes, self.act.data[8 * i:8 * i + 8], 0)
+        lanes = pipe.at("lanes", arrived)
+        row = Cat(Mux(i < lanes, self.act.data[8 * i:8 * i + 8], 0)
                   for i in range(self.config.array.rows))
         domain = m.d.sync if unpack else m.d.comb
         domain += [
             array.row.eq(row),
-            array.row_valid.eq(entering.valid),
-            array.swap.eq(entering.swap),
+            array.row_valid.eq(pipe.at("valid", arrived)),
+            array.swap.eq(pipe.at("swap", arrived)),
         ]
         m.d.comb += [
             array.weights.eq(weights.weights),
             array.weights_valid.eq(weights.weights_valid),
         ]
         if self.config.array.pairs:
-            domain += array.row_pairs.eq(entering.pairs)
+            domain += array.row_pairs.eq(pipe.at("pairs", arrived))
             m.d.comb += array.weights_pairs.eq(weights.weights_pairs)
         if digits == 1:
             m.d.comb += self.acc_sums.eq(array.sums)
         else:
-            bits = len(rows.digit)
-            line = Signal(bits * to_sums, reset_less=True)
-            m.d.sync += line.eq(Cat(rows.digit, line))
             for c, total in enumerate(array.sums):
                 m.d.sync += self.acc_sums[c].eq(choose(
-                    [total << self._shift_of(digit) for digit in range(digits)], line[-bits:]))
-        tag = data.StructLayout({"row": exact_log2(self.config.memory.acc_rows), "overwrite": 1})
-        place = Signal(tag)
-        valid, event = rows.issue, raiser.event.any()
-        m.d.comb += [place.row.eq(rows.acc_row), place.overwrite.eq(rows.overwrite)]
-        for stage in range(to_written):
-            next_event = Signal(name=f"event{stage}")
-            m.d.sync += next_event.eq(event)
-            event = next_event
-            if stage < to_acc:
-                next_place = Signal(tag, name=f"place{stage}", reset_less=True)
-                next_valid = Signal(name=f"place_valid{stage}")
-                m.d.sync += [next_place.eq(place), next_valid.eq(valid)]
-                place, valid = next_place, next_valid
+                    [total << self._shift_of(digit) for digit in range(digits)],
+                    pipe.at("digit", to_sums)))
         m.d.comb += [
-            self.acc_valid.eq(valid),
-            self.acc_row.eq(place.row),
-            self.acc_first.eq(place.overwrite),
-            raiser.due.eq(event),
+            self.acc_valid.eq(pipe.at("valid", to_acc)),
+            self.acc_row.eq(pipe.at("acc_row", to_acc)),
+            self.acc_first.eq(pipe.at("overwrite", to_acc)),
+            raiser.due.eq(pipe.at("event", to_written)),
         ]
 
         under_way = Signal(bits_for(to_written + 2))
         m.d.sync += under_way.eq(under_way + rows.issue - self.acc_written)
         still = (under_way == 0) & ~raiser.pending
-        no_rows = rows.idle & ~held.o.valid
+        no_rows = rows.idle & ~waits
         m.d.comb += [
             self.busy.eq(rows.issue),
             self.blocked.eq(weights.waiting),

@@ -13,7 +13,8 @@ class Fifo(wiring.Component):
     """Stream buffer of ``depth`` entries in block RAM, with a register behind the RAM.
 
     Timing: one entry per cycle in and out; an entry leaves three cycles after it came at the
-    earliest. Beside the RAM's ``depth`` entries, the output stages hold up to two more.
+    earliest, two without the register. Beside the RAM's ``depth`` entries, the output stages hold
+    up to two more, or one.
 
     Parameters
     ----------
@@ -21,6 +22,8 @@ class Fifo(wiring.Component):
         What an entry is.
     depth : int
         Entries in RAM, a power of two, at least 2.
+    registered : bool
+        Whether there is a register behind the RAM.
 
     Members
     -------
@@ -31,11 +34,12 @@ class Fifo(wiring.Component):
     empty : ``Out(1)``
         No entry is inside.
     """
-    def __init__(self, *, shape: ShapeLike, depth: int):
+    def __init__(self, *, shape: ShapeLike, depth: int, registered: bool = True):
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"depth must be a power of two of at least 2, not {depth!r}")
         self.shape = shape
         self.depth = depth
+        self.registered = registered
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)),
@@ -48,21 +52,15 @@ class Fifo(wiring.Component):
         m.submodules.ram = ram = Ram(depth=self.depth, width=width)
         level  = Signal(range(self.depth + 1))
         fetched = Signal()  # the RAM's output holds an entry
-        out    = Signal(width, reset_less=True)
-        out_valid = Signal()
         write  = self.i.valid & self.i.ready
-        advance = Signal()  # the RAM's output moves to the output register
+        advance = Signal()  # the RAM's output moves on
         fetch  = Signal()
         m.d.comb += [
             self.i.ready.eq(level != self.depth),
             ram.write_en.eq(write),
             ram.write_data.eq(Value.cast(self.i.payload)),
-            advance.eq(fetched & (~out_valid | self.o.ready)),
             fetch.eq((level != 0) & (~fetched | advance)),
             ram.read_en.eq(fetch),
-            self.o.valid.eq(out_valid),
-            Value.cast(self.o.payload).eq(out),
-            self.empty.eq((level == 0) & ~fetched & ~out_valid),
         ]
         write_addr = Signal(range(self.depth))
         read_addr = Signal(range(self.depth))
@@ -72,10 +70,24 @@ class Fifo(wiring.Component):
             m.d.sync += write_addr.eq(write_addr + 1)
         with m.If(fetch):
             m.d.sync += read_addr.eq(read_addr + 1)
-        m.d.sync += [
-            fetched.eq(fetch | (fetched & ~advance)),
-            out_valid.eq(advance | (out_valid & ~self.o.ready)),
+        m.d.sync += fetched.eq(fetch | (fetched & ~advance))
+        if not self.registered:
+            m.d.comb += [
+                advance.eq(fetched & self.o.ready),
+                self.o.valid.eq(fetched),
+                Value.cast(self.o.payload).eq(ram.read_data),
+                self.empty.eq((level == 0) & ~fetched),
+            ]
+            return m
+        out    = Signal(width, reset_less=True)
+        out_valid = Signal()
+        m.d.comb += [
+            advance.eq(fetched & (~out_valid | self.o.ready)),
+            self.o.valid.eq(out_valid),
+            Value.cast(self.o.payload).eq(out),
+            self.empty.eq((level == 0) & ~fetched & ~out_valid),
         ]
+        m.d.sync += out_valid.eq(advance | (out_valid & ~self.o.ready))
         with m.If(advance):
             m.d.sync += out.eq(ram.read_data)
         return m
@@ -99,6 +111,8 @@ class ShortQueue(wiring.Component):
         Entries come in.
     o : ``Out(stream.Signature(shape))``
         Entries go out, in order.
+    empty : ``Out(1)``
+        No entry is inside.
     """
     def __init__(self, *, shape: ShapeLike, depth: int):
         if depth < 1:
@@ -108,6 +122,7 @@ class ShortQueue(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)),
+            "empty": Out(1),
         })
 
     def elaborate(self, platform):
@@ -122,6 +137,7 @@ class ShortQueue(wiring.Component):
         m.d.comb += [
             self.i.ready.eq(~valid[-1]),
             self.o.valid.eq(valid[0]),
+            self.empty.eq(~valid[0]),
             Value.cast(self.o.payload).eq(entries[0]),
         ]
         with m.If(write & ~read):
@@ -129,10 +145,10 @@ class ShortQueue(wiring.Component):
         with m.Elif(read & ~write):
             m.d.sync += valid.eq(valid[1:])
         for i, entry in enumerate(entries):
-            item = Value.cast(self.i.payload)
-            if i + 1 < self.depth:
-                item = Mux(valid[i + 1], entries[i + 1], item)
-            with m.If(read | ~valid[i]):
+            item, free = Value.cast(self.i.payload), ~valid[i]
+            if i + 1 < self.depth:  # to the last nothing comes while it is taken
+                item, free = Mux(valid[i + 1], entries[i + 1], item), read | ~valid[i]
+            with m.If(free):
                 m.d.sync += entry.eq(item)
         return m
 

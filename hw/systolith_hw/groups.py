@@ -7,6 +7,7 @@ from amaranth.utils import bits_for, exact_log2
 
 from .choose import choose
 from .config import CoreConfig
+from .fifo import ShortQueue
 from .isa import (
     COMMANDS,
     ElementType,
@@ -19,6 +20,7 @@ from .isa import (
     Scale,
     VectorOp,
 )
+from .narrow import index_bits, walked_bits
 from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports
 from .scratchpad import ReadPort
 from .semaphore import Raiser, at_level
@@ -31,6 +33,7 @@ __all__ = ["GroupSequencer", "group_layout", "settings_layout", "walks_of"]
 ADDRESS_BITS = 16   # of lane groups
 RECORD_NUMBER_BITS = 8
 ENTRY_BITS = 9      # of a function table
+BEATS = ("beats", "source_beats", "stream_beats", "result_beats")
 
 
 def settings_layout(config: CoreConfig) -> data.StructLayout:
@@ -72,13 +75,14 @@ def walks_of(config: CoreConfig) -> tuple[str, ...]:
 class GroupSequencer(wiring.Component):
     """Walks vector commands, waits, checks addresses, and reads group after group.
 
-    Of the settings of commands two are under way at a time; a command with others waits until
-    those before the last are done, and one with another order of function and scale, or of
-    writers of the row file, until all are.
+    Of the settings of commands two are under way at a time, one with a serial requantiser; a
+    command with others waits until those before the last are done, and one with another order of
+    function and scale, or of writers of the row file, until all are.
 
-    Timing: one group per cycle, also from one command to the next; a group of which an operand or
-    the result fills several scratchpad rows takes as many cycles, and one more whenever two
-    operands meet in a bank.
+    Timing: one group per cycle, and a cycle between commands; a group is read a cycle after its
+    element came from the walk and its settings had room; one of which an operand or the result
+    fills several scratchpad rows takes as many cycles, and one more whenever two operands meet in a
+    bank. From one group to the next it is ``Stages(config).interval`` cycles.
 
     Members
     -------
@@ -106,7 +110,7 @@ class GroupSequencer(wiring.Component):
     function_first : ``Out(1)``
         Of all groups under way.
     retire, retired : ``In``
-        A group is done, and its slot and event.
+        A group is done in the next cycle, and its slot and event.
     wait, raise_, raise_index, busy, blocked, waiting, waiting_index, idle, error : ``Out``
         As in ``VectorEngine``.
 
@@ -144,68 +148,54 @@ class GroupSequencer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        unit, loops = config.vector, config.control.vector_loops
+        unit, loops, stages = config.vector, config.control.vector_loops, Stages(config)
         record = Record(COMMANDS[Opcode.VECTOR], self.command.payload)
         beat_bits = exact_log2(beats_of(4, config))
+        compact = config.control.compact
+        param_bits = walked_bits(config, config.memory.par_rows)
         kept = data.StructLayout({
-            "settings": self.layout, "same": 1, "order": 2,
-            "beats": beat_bits, "source_beats": beat_bits, "stream_beats": beat_bits,
-            "result_beats": beat_bits,
+            "settings": self.layout, "same": 1, "order": 2, "same_order": 1,
+            **dict.fromkeys(BEATS, beat_bits),
             "source_size": 2, "stream_size": 2, "result_size": 2,
             "uses": data.StructLayout({name: 1 for name in (
                 "acc", "source", "stream", "bias", "param", "record", "row_value", "row_sum",
                 "result", "row_result", "table")}),
             **{f"{name}_{what}": bits for name in ("source", "stream", "result")
                for what, bits in (("base", ADDRESS_BITS), ("ring", 4))},
-            "outside": 1, "param_base": ADDRESS_BITS, "param_step": 1, "row_base": 8,
-            "raises": 2, "level": data.ArrayLayout(4, 2), "number": data.ArrayLayout(5, 2),
-            "index": INDEX_BITS})
+            "outside": 1, "blocks": 4, "param_base": param_bits, "param_outside": 1,
+            "param_step": 1, "row_base": 8, "raises": 2, "level": data.ArrayLayout(4, 2),
+            "number": data.ArrayLayout(5, 2), "index": INDEX_BITS})
         m.submodules.walker = walker = CommandWalker(
-            loops=loops, streams=(ADDRESS_BITS,) * len(self.walks), kept=kept)
-        m.submodules.raiser = raiser = Raiser(depth=8)
+            loops=loops, streams=(ADDRESS_BITS,) * len(self.walks), kept=kept,
+            count_bits=config.count_bits, queued=not compact, held=compact)
+        most = stages.done // stages.interval + 4   # groups under way
+        # Room for a raise every four groups, where more than a few are under way.
+        m.submodules.raiser = raiser = Raiser(depth=min(most, stages.done // 4 + 3), held=compact)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
         m.d.comb += self.raise_index.eq(raiser.raise_index)
         self._connect_command(m, walker, record, loops)
-        now, group = walker.kept, walker.o.payload
-        uses = now.uses
-        begins = group.first.all()  # the first group of a command
-        step   = Signal()           # a beat of the group is read
-        issue  = self.issue         # its last
-        final  = Signal()           # no beat after this
-        beat   = Signal(beat_bits)
-        m.d.comb += self.beat.eq(beat)
-        m.d.comb += [final.eq(beat == now.beats), issue.eq(step & final)]
-        with m.If(step):
-            m.d.sync += beat.eq(Mux(final, 0, beat + 1))
+        now, element, uses = walker.kept, walker.o.payload, walker.kept.uses
+        begins = Signal()   # the element is its command's first
+        pass_  = Signal()   # it is a group to be read from the next cycle on
+        m.d.sync += begins.eq(walker.begin | (begins & ~pass_))
 
-        # A command's last result of several rows keeps the next command's first one away.
-        rest = Signal(beat_bits)
-        m.d.sync += rest.eq(Mux(issue, now.result_beats, Mux(rest == 0, 0, rest - 1)))
-
-        # Settings of the command: as those of the one before, or into the slot that is not its.
-        slots   = [Signal(self.layout, name=f"settings{i}") for i in range(2)]
-        current = Signal()
-        loaded  = Signal()
-        order   = Signal(2)
-        known   = now.same & loaded
-        slot    = Signal()
-        most    = Stages(config).done + 2
         under_way = [Signal(bits_for(most), name=f"under_way{i}") for i in range(2)]
-        empty   = (under_way[0] == 0) & (under_way[1] == 0)
-        m.d.comb += slot.eq(Mux(begins & ~known, ~current, current))
-        with m.If(issue & begins):
-            m.d.sync += [current.eq(slot), loaded.eq(1), order.eq(now.order)]
-            for i in range(2):
-                with m.If(slot == i):
-                    m.d.sync += slots[i].eq(now.settings)
-        m.d.comb += [self.function_first.eq(order[0]),
-                     *(self.settings[i].eq(slots[i]) for i in range(2))]
+        vacant  = Signal(2, init=0b11)  # slots without groups under way
+        empty   = vacant.all()
+        if compact:     # the command stays until its groups are done
+            settings, first_order = [now.settings] * 2, now.order[0]
+            slot, room = Const(0, 1), Const(1)
+        else:
+            settings, first_order, slot, room = self._settings(m, now, begins, pass_, vacant)
+        m.d.comb += [self.function_first.eq(first_order),
+                     *(self.settings[i].eq(settings[i]) for i in range(2))]
         for i, count in enumerate(under_way):
-            m.d.sync += count.eq(count + (issue & (slot == i))
-                                 - (self.retire & (self.retired.slot == i)))
-        room = ~begins | ((known | (Mux(current, under_way[0], under_way[1]) == 0))
-                          & ((now.order == order) | empty) & ~(final & (rest != 0)))
+            come, gone = pass_ & (slot == i), self.retire & (self.retired.slot == i)
+            m.d.sync += [
+                count.eq(count + come - gone),
+                vacant[i].eq(~come & (vacant[i] | (gone & (count == 1)))),
+            ]
 
         # Where everything is.
         source = Signal(ADDRESS_BITS)
@@ -213,9 +203,9 @@ class GroupSequencer(wiring.Component):
         result = Signal(ADDRESS_BITS)
         row_bits = exact_log2(config.act_row_bytes // unit.lanes)
         acc_row = source >> exact_log2(config.acc_group_pitch)
-        param, row, entry, position = self._counters(m, walker)
+        param, row, entry, position = self._counters(m, walker, begins, pass_)
         m.d.comb += [
-            at.eq(ring_row(group.address[f"s{self.walks.index(name)}"], now[f"{name}_base"],
+            at.eq(ring_row(element.address[f"s{self.walks.index(name)}"], now[f"{name}_base"],
                            now[f"{name}_ring"]))
             for name, at in (("source", source), ("stream", second), ("result", result))
             if name in self.walks]
@@ -229,10 +219,10 @@ class GroupSequencer(wiring.Component):
                 aligned = aligned & ((size != log2) | (low == 0))
             return aligned & ((end >> exact_log2(config.act_groups)) == 0)
 
-        allowed = Signal()
         good = [~uses.acc | ((acc_row >> exact_log2(config.memory.acc_rows)) == 0),
                 ~now.outside | ~(uses.acc | uses.source),
-                ~uses.param | ((param >> exact_log2(config.memory.par_rows)) == 0),
+                ~uses.param | (((param >> exact_log2(config.memory.par_rows)) == 0)
+                               & ~now.param_outside),
                 ~uses.result | inside(result, now.result_size)]
         if unit.elementwise:
             good += [~uses.source | inside(source, now.source_size),
@@ -242,25 +232,75 @@ class GroupSequencer(wiring.Component):
             good += [~uses.record | ((row >> log2) == 0),
                      ~uses.row_result | ((result >> log2) == 0)]
         if unit.functions:
-            settings = now.settings
-            wide = (settings.function == Function.TABLE) | settings.segments
-            last = Mux(settings.function == Function.CHANNEL, entry, Mux(wide, 255, 63))
-            good.append(~uses.table | (((last + (settings.function_base << 6))
-                                        >> exact_log2(unit.functions)) == 0))
+            block = Mux(now.settings.function == Function.CHANNEL, entry >> 6, 0) + now.blocks
+            good.append(~uses.table | ((block >> (exact_log2(unit.functions) - 6)) == 0))
         event = Signal(2)
-        wanted = Signal()   # the group could be read
+        span_first = span_last = Const(0, 1)
+        if unit.combines:
+            span_first = element.first[0] & (~now.settings.span | element.first[1])
+            span_last = element.last[0] & (~now.settings.span | element.last[1])
+        words = {"source": source, "second": second, "result": result, "param": param, "row": row,
+                 "entry": entry, "position": position}
+        read = ("acc", "source", "stream", "bias", "row_value", "row_sum")
+        depth = 1 if compact and stages.interval > 1 else 2
+        m.submodules.groups = groups = ShortQueue(depth=depth, shape=data.StructLayout({
+            **{name: len(value) for name, value in words.items()},
+            "slot": 1, "event": 1, "first": 1, "last": 1, "tail": 1, "begins": 1,
+            "index": INDEX_BITS,
+            "uses": data.StructLayout({name: 1 for name in read}),
+            **dict.fromkeys(BEATS, beat_bits)}))
+        # Apart from the addresses, so that no word of the Verilog depends on itself.
+        m.submodules.checks = checks = ShortQueue(shape=len(good), depth=depth)
+        new, head = groups.i.payload, groups.o.payload
         m.d.comb += [
-            allowed.eq(Cat(*good).all()),
-            event.eq(Cat(now.raises[i] & at_level(group.last, now.level[i], loops)
+            event.eq(Cat(now.raises[i] & at_level(element.last, now.level[i], loops)
                          for i in range(2))),
-            wanted.eq(walker.o.valid & walker.open & allowed & room & ~self.halt
-                      & (raiser.ready | ~event.any())),
+            pass_.eq(walker.o.valid & walker.open & room & groups.i.ready & raiser.ready),
+            walker.o.ready.eq(pass_),
+            walker.pass_.eq(pass_),
+            raiser.event.eq(Mux(pass_, event, 0)),
+            raiser.number.eq(now.number),
+            raiser.index.eq(now.index),
+            groups.i.valid.eq(pass_),
+            *(new[name].eq(value) for name, value in (
+                *words.items(), ("slot", slot), ("event", event.any()), ("first", span_first),
+                ("last", span_last), ("tail", element.last[0]))),
+            *(new.uses[name].eq(uses[name]) for name in read),
+            *(new[name].eq(now[name]) for name in ("index", *BEATS)),
+            new.begins.eq(begins),
+            checks.i.valid.eq(pass_),
+            checks.i.payload.eq(Cat(*good)),
+        ]
+
+        # A command's last result of several rows keeps the next command's first one away.
+        step  = Signal()            # a beat of the group is read
+        issue = self.issue          # its last
+        final = Signal()            # no beat after this
+        beat  = Signal(beat_bits)
+        rest  = Signal(beat_bits)
+        pause = Signal(range(stages.interval))  # that a serial requantiser keeps groups away
+        wanted  = Signal()
+        allowed = checks.o.payload.all()
+        m.d.comb += [
+            self.beat.eq(beat),
+            final.eq(beat == head.beats),
+            wanted.eq(groups.o.valid & allowed & ~self.halt
+                      & ~(head.begins & final & (rest != 0)) & (~final | (pause == 0))),
+            issue.eq(step & final),
+            groups.o.ready.eq(issue),
+            checks.o.ready.eq(issue),
+        ]
+        with m.If(step):
+            m.d.sync += beat.eq(Mux(final, 0, beat + 1))
+        m.d.sync += [
+            rest.eq(Mux(issue, head.result_beats, Mux(rest == 0, 0, rest - 1))),
+            pause.eq(Mux(issue, stages.interval - 1, Mux(pause == 0, 0, pause - 1))),
         ]
 
         # The reads of a beat, each granted when its bank is free.
         done = []
 
-        def read(name, used, ready):
+        def ask(name, used, ready):
             """Whether to ask: until it is granted, and then not before the next beat."""
             granted, asks = Signal(name=f"{name}_granted"), Signal(name=f"{name}_asks")
             m.d.comb += asks.eq(wanted & used & ~granted)
@@ -269,85 +309,104 @@ class GroupSequencer(wiring.Component):
             return asks
 
         m.d.comb += [
-            self.acc_valid.eq(read("acc", uses.acc & final, self.acc_ready)),
-            self.acc_row.eq(acc_row),
-            self.bias.valid.eq(issue & uses.bias),
-            self.bias.addr.eq(param),
+            self.acc_valid.eq(ask("acc", head.uses.acc & final, self.acc_ready)),
+            self.acc_row.eq(head.source >> exact_log2(config.acc_group_pitch)),
+            self.bias.valid.eq(issue & head.uses.bias),
+            self.bias.addr.eq(head.param),
         ]
         if unit.elementwise:
-            for name, port, address in (("source", self.source, source),
-                                        ("stream", self.stream, second)):
-                asks = read(name, uses[name] & (beat <= now[f"{name}_beats"]), port.ready)
+            for name, port, at in (("source", self.source, head.source),
+                                   ("stream", self.stream, head.second)):
+                asks = ask(name, head.uses[name] & (beat <= head[f"{name}_beats"]), port.ready)
                 m.d.comb += [
                     port.valid.eq(asks),
-                    port.addr.eq((address >> row_bits) + beat),
+                    port.addr.eq((at >> row_bits) + beat),
+                    getattr(self, f"{name}_read").eq(asks & port.ready),
                 ]
-                m.d.comb += getattr(self, f"{name}_read").eq(asks & port.ready)
+        retired = Signal()  # a group was done a cycle ago
+        due     = Signal()  # for which something waits
+        still   = empty & ~retired & ~raiser.pending
+        m.d.sync += [retired.eq(self.retire), due.eq(self.retire & self.retired.event)]
         m.d.comb += [
             step.eq(wanted & Cat(*done).all()),
-            walker.o.ready.eq(issue),
-            walker.pass_.eq(issue),
-            raiser.event.eq(Mux(issue, event, 0)),
-            raiser.number.eq(now.number),
-            raiser.index.eq(now.index),
             self.busy.eq(step),
-        ]
-
-        span_first = span_last = Const(0, 1)
-        if unit.combines:
-            span_first = group.first[0] & (~now.settings.span | group.first[1])
-            span_last = group.last[0] & (~now.settings.span | group.last[1])
-        m.d.comb += [
-            *(self.group[name].eq(value) for name, value in (
-                ("slot", slot), ("event", event.any()), ("source_unit", source),
-                ("stream_unit", second), ("param", param),
-                ("row", row), ("entry", entry), ("position", position), ("first", span_first),
-                ("last", span_last), ("tail", group.last[0]), ("result", result))),
-            self.value_read.eq(issue & uses.row_value),
-            self.sum_read.eq(issue & uses.row_sum),
-            self.record.eq(row),
-        ]
-        m.d.comb += [
-            raiser.due.eq(self.retire & self.retired.event),
+            *(self.group[name].eq(head[name]) for name in self.group.shape().members
+              if name not in ("source_unit", "stream_unit")),
+            self.group.source_unit.eq(head.source),
+            self.group.stream_unit.eq(head.second),
+            self.value_read.eq(issue & head.uses.row_value),
+            self.sum_read.eq(issue & head.uses.row_sum),
+            self.record.eq(head.row),
+            raiser.due.eq(due),
             self.blocked.eq(walker.o.valid & ~walker.open),
-            self.waiting.eq(self.blocked & empty & ~raiser.pending),
+            self.waiting.eq(self.blocked & still),
             self.waiting_index.eq(now.index),
-            self.idle.eq(~self.command.valid & walker.idle & empty & ~raiser.pending),
-            self.error.valid.eq(walker.o.valid & walker.open & ~allowed),
+            self.idle.eq(~self.command.valid & walker.idle & still),
+            self.error.valid.eq(groups.o.valid & ~allowed),
             self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
-            self.error.index.eq(now.index),
+            self.error.index.eq(head.index),
         ]
         return m
 
-    def _counters(self, m, walker):
-        """Parameter row, record, group of the row and place in the span of the next group."""
-        now, group = walker.kept, walker.o.payload
-        command = walker.command.payload.kept
-        param = Signal(ADDRESS_BITS, reset_less=True)
-        param_tile = Signal(ADDRESS_BITS, reset_less=True)
-        row   = Signal(ADDRESS_BITS, reset_less=True)
-        entry = Signal(ADDRESS_BITS, reset_less=True)
-        position = Signal(ADDRESS_BITS, reset_less=True)
-        with m.If(walker.begin):
-            m.d.sync += [param.eq(command.param_base), param_tile.eq(command.param_base),
-                         row.eq(command.row_base), entry.eq(0), position.eq(0)]
-        with m.Elif(self.issue):
+    def _settings(self, m, now, begins, pass_, vacant):
+        """Settings of the command: as those of the one before, or into the slot that is not its;
+        there is only one where few groups are under way. Also the order of function and scale of
+        all groups under way, the slot of the group, and whether there is room for it."""
+        slots   = [Signal(self.layout, name=f"settings{i}") for i in range(2)]
+        current = Signal()
+        loaded  = Signal()
+        first_order = Signal()
+        known   = now.same & loaded
+        slot    = Signal()
+        free    = vacant[0]     # the slot that it would get
+        if Stages(self.config).interval == 1:
+            free = Mux(current, vacant[0], vacant[1])
+            m.d.comb += slot.eq(Mux(begins & ~known, ~current, current))
+        with m.If(pass_ & begins):
+            m.d.sync += [current.eq(slot), loaded.eq(1), first_order.eq(now.order[0])]
+            for i in range(2):
+                with m.If(slot == i):
+                    m.d.sync += slots[i].eq(now.settings)
+        return slots, first_order, slot, ~begins | (
+            (known | free) & (now.same_order | vacant.all()))
+
+    def _counters(self, m, walker, begins, pass_):
+        """Parameter row, record, group of the row and place in the span of the element."""
+        now, last = walker.kept, walker.o.payload.last
+        following = []  # of the next element, unless that is a command's first
+
+        def counter(name, start):
+            bits = len(start) if name.startswith("param") else ADDRESS_BITS
+            value = Signal(bits, name=name)
+            register = Signal(bits, name=f"{name}_following", reset_less=True)
+            m.d.comb += value.eq(Mux(begins, start, register))
+            following.append(register)
+            return value
+
+        param = counter("param", now.param_base)
+        tile  = counter("param_tile", now.param_base)
+        row   = counter("row", now.row_base)
+        entry = counter("entry", 0)
+        position = counter("position", 0)
+        next_param, next_tile, next_row, next_entry, next_position = following
+        with m.If(pass_):
+            m.d.sync += [next_param.eq(param), next_tile.eq(tile), next_row.eq(row),
+                         next_entry.eq(Mux(last[0], 0, entry + 1))]
             # Along with loop 0, back at loop 1, on to the next tile at loop 2.
             with m.If(now.param_step):
-                with m.If(~group.last[0]):
-                    m.d.sync += param.eq(param + 1)
-                with m.Elif(~group.last[1]):
-                    m.d.sync += param.eq(param_tile)
-                with m.Elif(~group.last[2]):
-                    m.d.sync += [param.eq(param + 1), param_tile.eq(param + 1)]
+                with m.If(~last[0]):
+                    m.d.sync += next_param.eq(param + 1)
+                with m.Elif(~last[1]):
+                    m.d.sync += next_param.eq(tile)
+                with m.Elif(~last[2]):
+                    m.d.sync += [next_param.eq(param + 1), next_tile.eq(param + 1)]
                 with m.Else():
-                    m.d.sync += [param.eq(now.param_base), param_tile.eq(now.param_base)]
-            m.d.sync += entry.eq(Mux(group.last[0], 0, entry + 1))
+                    m.d.sync += [next_param.eq(now.param_base), next_tile.eq(now.param_base)]
             if self.config.vector.combines:
-                ends = group.last[0] & (~now.settings.span | group.last[1])
-                m.d.sync += position.eq(Mux(ends, 0, position + 1))
+                ends = last[0] & (~now.settings.span | last[1])
+                m.d.sync += next_position.eq(Mux(ends, 0, position + 1))
                 with m.If(ends):
-                    m.d.sync += row.eq(row + 1)
+                    m.d.sync += next_row.eq(row + 1)
         return param, row, entry, position
 
     def _connect_command(self, m, walker, record, loops):
@@ -393,9 +452,11 @@ class GroupSequencer(wiring.Component):
             command.waits.number.eq(number),
             command.waits.level.eq(level),
             *(kept.settings[name].eq(value) for name, value in settings.items()),
-            kept.same.eq(kept.settings.as_value() == walker.kept.settings.as_value()),
+            kept.same.eq(0 if walker.held
+                         else kept.settings.as_value() == walker.kept.settings.as_value()),
             kept.order.eq(Cat(record["function_first"] if Stages(self.config).function else 0,
                               result == ResultType.ROW_VALUE)),
+            kept.same_order.eq(0 if walker.held else kept.order == walker.kept.order),
             kept.source_beats.eq(of(source[:2], scratch)),
             kept.stream_beats.eq(of(stream_size, on_stream)),
             kept.result_beats.eq(of(result[:2], to_act)),
@@ -419,16 +480,21 @@ class GroupSequencer(wiring.Component):
             uses.row_result.eq(result > ResultType.NONE),
             uses.table.eq((function == Function.TABLE) | (function == Function.LINEAR)
                           | (function == Function.CHANNEL)),
+            # Of 64 entries of the table, those before the last that is certain to be read.
+            kept.blocks.eq(record["function_base"] + Mux(
+                (function == Function.TABLE)
+                | ((function != Function.CHANNEL) & record["segments"]), 3, 0)),
             kept.outside.eq(record["source_base"][ADDRESS_BITS:].any()),
             *(kept[f"{name}_base"].eq(record[f"{name}_base"])
               for name in ("source", "stream", "result")),
             *(kept[f"{name}_ring"].eq(record["ring", s])
               for s, name in enumerate(("source", "stream", "result"))),
             kept.param_base.eq(record["param_base"]),
+            kept.param_outside.eq(record["param_base"][len(kept.param_base):].any()),
             kept.param_step.eq(record["param_step"]),
             kept.row_base.eq(record["row_base"]),
             kept.raises.eq(raises),
             kept.level.eq(level),
             kept.number.eq(raise_number),
-            kept.index.eq(record.index),
+            kept.index.eq(record.index[:index_bits(self.config)]),
         ]

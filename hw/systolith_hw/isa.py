@@ -343,7 +343,7 @@ COMMANDS = MappingProxyType({command.opcode: command for command in (
             "Semaphore levels are 2 and up. ring[0], ring[1], ring[2] wrap activation, weight and "
             "accumulator rows. Raises happen when the iteration's sums stand in the accumulator. "
             "Rows of one tile must differ in their accumulator row, and tiles that follow each "
-            "other must come back to a row no sooner than min(R, 4) rows later. Row addresses are "
+            "other must come back to a row no sooner than min(R, 5) rows later. Row addresses are "
             "16 bits and wrap.",
             (Field(name="counts", byte=16, bits=16, count=6, default=1,
                    text="Iterations of the loops, innermost first."),

@@ -1,15 +1,15 @@
 """What becomes of a lane group: combined, folded, reduced, a function, scaled, written."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .cells import check, place
-from .choose import choose
 from .combine import Combiner, saturated
 from .config import CoreConfig
-from .function import MANTISSA_BITS, FunctionUnit, function_layout
+from .formats import STRATEGIES
+from .function import FunctionUnit, fun_port, function_layout
 from .groups import group_layout, settings_layout
 from .isa import ElementType, Function, Reduction, ResultType, Scale
 from .operands import OperandReader
@@ -18,20 +18,15 @@ from .pipe import Pipe
 from .reduce import Folder, LaneTree
 from .requantise import Requantiser
 from .rowfile import RowFile
+from .rowscale import RowScale
 from .scratchpad import ReadPort, WritePort
-from .stages import ARRIVED, COMBINED, HELD, OPERANDS, Stages, beats_of
+from .serial import SerialRequantiser, SerialSteps
+from .stages import ARRIVED, COMBINED, FOLDED, HELD, OPERANDS, Stages, beats_of
+from .writer import ResultWriter
 
-__all__ = ["VectorLanes", "fun_port"]
+__all__ = ["VectorLanes"]
 
 UNIT = (1 << 30, 1)  # multiplier and shift that change nothing
-
-
-def fun_port(config: CoreConfig) -> dict[str, wiring.Member]:
-    """The way to write function tables, where there are any."""
-    if not config.vector.functions:
-        return {}
-    return {"fun": In(WritePort(addr_bits=1 + exact_log2(config.vector.functions),
-                                width=8 * config.fun_row_bytes))}
 
 
 class VectorLanes(wiring.Component):
@@ -50,7 +45,7 @@ class VectorLanes(wiring.Component):
     settings, function_first : ``In``
         As ``GroupSequencer`` has them.
     retire, retired : ``Out``
-        A group is done.
+        A group is done in the next cycle.
     acc_data, bias_data, source_data, stream_data : ``In``
         What was read, in the stage ``ARRIVED``.
     scale : ``Out(ReadPort)``
@@ -67,6 +62,7 @@ class VectorLanes(wiring.Component):
     def __init__(self, *, config: CoreConfig):
         self.config = config
         self.stages = Stages(config)
+        self.cells = STRATEGIES[config.array.strategy].chips == ("ecp5",)
         unit = config.vector
         self.layout = settings_layout(config)
         row_bits = 8 * config.act_row_bytes
@@ -88,42 +84,58 @@ class VectorLanes(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         unit = self.config.vector
-        self.m, self.platform, self.pipe = m, platform, Pipe(m)
+        self.m, self.platform = m, platform
+        self.pipe = Pipe(m, interval=self.stages.interval)
+        self._register, self._delay = self.pipe.register, self.pipe.delay
+        self.settled = {}
         self.pipe.start("valid", self.issue, reset_less=False)
         for name in self.group.shape().members:
-            self.pipe.start(name, self.group[name])
+            self.pipe.start(name, self.group[name], held=True)
         if unit.rows:
             m.submodules.rows = self.rows = RowFile(config=self.config)
-            m.d.comb += [
-                self.rows.value_read.eq(self.value_read),
-                self.rows.sum_read.eq(self.sum_read),
-                self.rows.record.eq(self.record),
-            ]
+            for name in ("value_read", "sum_read", "record"):
+                self.pipe.start(name, getattr(self, name), reset_less=name == "record")
+                m.d.comb += getattr(self.rows, name).eq(
+                    self.pipe.at(name, ARRIVED - RowFile.READ_LATENCY))
         operands = self._operands()
         numbers = self._reduce(self._combine(operands))
         results = self._scale(numbers, self._factors(operands.stream))
+        self._emit()
         if unit.rows:
             self._write_rows(results)
         self._write_act(results)
-        done = self.stages.done
+        last = self.stages.done - 1
         m.d.comb += [
-            self.retire.eq(self.pipe.at("valid", done)),
-            self.retired.slot.eq(self.pipe.at("slot", done)),
-            self.retired.event.eq(self.pipe.at("event", done)),
+            self.retire.eq(self.pipe.at("valid", last)),
+            self.retired.slot.eq(self.pipe.at("slot", last)),
+            self.retired.event.eq(self.pipe.at("event", last)),
         ]
         return m
 
     def _setting(self, name: str, stage: int):
-        """A setting of the group that is at ``stage``; 0 where the unit has none."""
+        """A setting of the group that is at ``stage``, a register; in a compact core the command's,
+        which stays as long as a group of its is under way."""
+        if self.config.control.compact or name not in self.layout.members:
+            return self._of_slot(name, 0)
+        if (name, stage) not in self.settled:
+            self.settled[name, stage] = self._register(
+                f"{name}_{stage}", self.layout.members[name],
+                self._of_slot(name, self.pipe.at("slot", stage - 1)))
+        return self.settled[name, stage]
+
+    def _of_slot(self, name: str, slot):
+        """The setting of the groups of ``slot``; 0 where the unit has none."""
         if name not in self.layout.members:
             return Const(0)
-        return Mux(self.pipe.at("slot", stage), self.settings[1][name], self.settings[0][name])
+        return Mux(slot, self.settings[1][name], self.settings[0][name])
 
-    def _register(self, name, shape, value):
-        """A register that follows ``value``."""
-        signal = Signal(shape, name=name, reset_less=True)
-        self.m.d.sync += signal.eq(value)
-        return signal
+    def _taken(self, stage):
+        """Of each lane, whether it counts in the group at ``stage``: all but those beyond the
+        tail of the last group."""
+        fold, tail = (self._setting(name, stage - 1) for name in ("fold", "tail"))
+        all_taken = fold | (tail == 0) | ~self.pipe.at("tail", stage - 1)
+        return [self._register(f"taken{lane}_{stage}", 1, all_taken | (lane < tail))
+                for lane in range(self.config.vector.lanes)]
 
     def _operands(self):
         """The operands, of stage ``OPERANDS``."""
@@ -176,307 +188,313 @@ class VectorLanes(wiring.Component):
         unit = self.config.vector
         if not (unit.multiply and unit.elementwise):
             return [Const(0, 1)] * unit.lanes
-        immediate = Mux(self._setting("function", OPERANDS) == Function.PRODUCT,
-                        self._setting("immediate", OPERANDS), 0)
+        subtracts = self._setting("function", OPERANDS - 1) == Function.PRODUCT
+        immediate = self._register("subtracted", signed(16), Mux(
+            subtracts, self._setting("immediate", OPERANDS - 1), 0))
         factors = []
         for lane in range(unit.lanes):
-            value = stream[lane]
-            offset = self._register(f"offset{lane}", signed(33), value - immediate)
-            factor = self._register(f"factor{lane}_1", signed(18), saturated(offset, 18))
-            factors.append(self._register(f"factor{lane}_2", signed(18), factor))
+            offset = self._register(f"offset{lane}", signed(33), stream[lane] - immediate)
+            factor = self._register(f"factor{lane}", signed(18), saturated(offset, 18))
+            factors.append(self._delay(f"factor{lane}", factor, self.stages.number - COMBINED))
         return factors
 
     def _reduce(self, numbers):
         """Fold each lane or reduce all of a row; numbers of stage ``number``."""
-        m, config, pipe = self.m, self.config, self.pipe
-        unit, at = config.vector, COMBINED
+        m, pipe, unit = self.m, self.pipe, self.config.vector
         if not unit.combines:
             return numbers
-        fold, reduce = self._setting("fold", at), self._setting("reduce", at)
-        tail = self._setting("tail", at)
-        all_taken = fold | (tail == 0) | ~pipe.at("tail", at)
-        results = []
+        maximum = self._register("folds_maximum", 1, (
+            self._setting("reduce", COMBINED - 1) == Reduction.MAXIMUM))
         if unit.rows:
             m.submodules.tree = self.tree = LaneTree(lanes=unit.lanes, largest=True)
             m.d.comb += self.tree.maximum.eq(
-                self._setting("reduce", at + 1) == Reduction.MAXIMUM)
-        for lane in range(unit.lanes):
+                self._delay("tree_maximum", maximum, Folder.LATENCY))
+        results = []
+        for lane, takes in enumerate(self._taken(COMBINED)):
             folder = Folder(largest=True)
             place(m, self.platform, f"folder{lane}", folder)
             m.d.comb += [
-                folder.valid.eq(pipe.at("valid", at)),
-                folder.first.eq(pipe.at("first", at)),
-                folder.take.eq(all_taken | (lane < tail)),
-                folder.maximum.eq(reduce == Reduction.MAXIMUM),
+                folder.valid.eq(pipe.at("valid", COMBINED)),
+                folder.first.eq(pipe.at("first", COMBINED)),
+                folder.take.eq(takes),
+                folder.maximum.eq(maximum),
                 folder.number.eq(numbers[lane]),
-                folder.group.eq(pipe.at("position", at)),
+                folder.group.eq(pipe.at("position", COMBINED)),
             ]
             if unit.rows:
                 m.d.comb += getattr(self.tree, f"lane{lane}").eq(folder.folded)
-            straight = self._register(f"straight{lane}", signed(32), numbers[lane])
-            number = Signal(signed(32), name=f"number{lane}")
-            m.d.comb += number.eq(Mux(self._setting("fold", at + 1), folder.folded.number,
-                                      straight))
-            results.append(number)
+            straight = self._delay(f"straight{lane}", numbers[lane], Folder.LATENCY)
+            results.append(Mux(self._setting("fold", FOLDED), folder.folded.number, straight))
         return results
 
-    def _scale(self, numbers, factors):
-        """Function and scale in either order; results of stage ``end``."""
-        m, config, pipe = self.m, self.config, self.pipe
-        unit, at, later = config.vector, self.stages.number, self.stages.function
-        first = self.function_first if later else Const(0)
+    def _travelling(self, name, scale_first, function_first):
+        """What travels with the group that is at one of two stages, by what comes first; a
+        register."""
+        value = self.pipe.at(name, scale_first - 1)
+        if self.stages.function:
+            value = Mux(self.function_first, self.pipe.at(name, function_first - 1), value)
+        return self._register(f"{name}_at_{scale_first}", self.pipe.stages[name][0].shape(), value,
+                              reset_less=self.pipe.reset_less[name])
 
-        def setting(name, stage):
-            """Of the group that the requantiser has at ``stage`` from its input."""
-            early = self._setting(name, at + stage)
-            return Mux(first, self._setting(name, at + later + stage), early) if later else early
+    def _scale(self, numbers, factors):
+        """Function and scale in either order; results of stage ``result``."""
+        m, unit, stages = self.m, self.config.vector, self.stages
+        first = self.function_first
+        at, later = stages.number + stages.choice, stages.function
 
         def travelling(name, stage):
-            early = pipe.at(name, at + stage)
-            return Mux(first, pipe.at(name, at + later + stage), early) if later else early
+            """Of the group that the requantiser has at ``stage`` from its input."""
+            return self._travelling(name, at + stage, at + later + stage)
 
-        by = setting("scale", -ARRIVED)
-        valid = travelling("valid", -ARRIVED)
+        def setting(name, stage):
+            if self.config.control.compact or name not in self.layout.members:
+                return self._setting(name, at + stage)
+            return self._register(f"{name}_scales_{stage}", self.layout.members[name],
+                                  self._of_slot(name, travelling("slot", stage - 1)))
+
+        def asked(by, ahead):
+            """Whether a group that is scaled ``by`` something reads that so many cycles before."""
+            return self._register(f"asked_{by.name}", 1, travelling("valid", -ahead - 1)
+                                  & (setting("scale", -ahead - 1) == by), reset_less=False)
+
         m.d.comb += [
-            self.scale.valid.eq(valid & (by == Scale.CHANNEL)),
+            self.scale.valid.eq(asked(Scale.CHANNEL, ARRIVED)),
             self.scale.addr.eq(travelling("param", -ARRIVED)),
         ]
         if unit.rows:
+            ahead = RowFile.READ_LATENCY
             m.d.comb += [
-                self.rows.scale_read.eq(valid & (by == Scale.ROW)),
-                self.rows.scale_record.eq(travelling("row", -ARRIVED)),
+                self.rows.scale_read.eq(asked(Scale.ROW, ahead)),
+                self.rows.scale_record.eq(travelling("row", -ahead)),
             ]
         by = setting("scale", 0)
-        result_type, function = (setting(name, Requantiser.PLACE) for name in (
-            "result_type", "function"))
-        kind = Signal(ElementType)
-        plain = Mux(result_type < ResultType.NONE, result_type, ElementType.INT32)
-        m.d.comb += kind.eq(plain)
-        if later:
-            with m.If(~first & (function == Function.TABLE)):
-                m.d.comb += kind.eq(ElementType.INT8)
-            with m.Elif(~first & (function != Function.NONE)):
-                m.d.comb += kind.eq(ElementType.INT32)
-        results, self.left = [], Const(0, 5)
-        for lane in range(unit.lanes):
+        steps  = SerialSteps() if stages.requantiser is SerialRequantiser else None
+        slot   = Signal()   # of the group that a serial requantiser has, from ``PLACE`` - 1 on
+        by_row = Signal()   # its scale, from the cycle after the start on
+        if steps is not None:
+            m.submodules.steps = steps
+            placing, placed_slot = (travelling(name, SerialRequantiser.PLACE - 2)
+                                    for name in ("valid", "slot"))
+            m.d.comb += steps.start.eq(travelling("valid", 0))
+            with m.If(steps.start):
+                m.d.sync += by_row.eq(by == Scale.ROW)
+            with m.If(placing):
+                m.d.sync += slot.eq(placed_slot)
+        kind, zero_point, low, high = self._placed(
+            setting if steps is None else lambda name, _: self._of_slot(name, slot))
+        scaled, self.left = [], Const(0, 5)
+        requantisers = [Requantiser(cells=self.cells) if steps is None else SerialRequantiser()
+                        for _ in numbers]
+        for lane, requantiser in enumerate(requantisers):
             own = self.scale.data[40 * lane:40 * (lane + 1)]
             multiplier = Signal(31, name=f"multiplier{lane}")
             shift = Signal(signed(6), name=f"shift{lane}")
-            m.d.comb += [multiplier.eq(UNIT[0]), shift.eq(UNIT[1])]
-            with m.If(by == Scale.CHANNEL):
-                m.d.comb += [multiplier.eq(own[:31]), shift.eq(own[32:38].as_signed())]
-            if unit.rows:
-                with m.Elif(by == Scale.ROW):
-                    m.d.comb += [multiplier.eq(self.rows.scale.multiplier),
-                                 shift.eq(self.rows.scale.shift)]
-            requantiser = Requantiser()
-            place(m, self.platform, f"requantiser{lane}", requantiser)
-            value = numbers[lane]
-            if later:
-                function_unit = self._function(lane, numbers[lane], requantiser.result,
-                                               factors[lane], first)
-                value = Mux(first, function_unit.result, value)
-                results.append(Mux(first, requantiser.result, function_unit.result))
+            if steps is not None:
+                m.d.comb += [multiplier.eq(own[:31]), shift.eq(own[32:38].as_signed()),
+                             requantiser.start.eq(steps.start), requantiser.step.eq(steps.step),
+                             requantiser.unit.eq(by == Scale.UNIT)]
+                if unit.rows:
+                    with m.If(by_row):
+                        m.d.comb += multiplier.eq(self.rows.scale.multiplier)
+                    with m.If(by == Scale.ROW):
+                        m.d.comb += shift.eq(self.rows.scale.shift)
             else:
-                results.append(requantiser.result)
+                m.d.comb += [multiplier.eq(UNIT[0]), shift.eq(UNIT[1])]
+                with m.If(by == Scale.CHANNEL):
+                    m.d.comb += [multiplier.eq(own[:31]), shift.eq(own[32:38].as_signed())]
+                if unit.rows:
+                    with m.Elif(by == Scale.ROW):
+                        m.d.comb += [multiplier.eq(self.rows.scale.multiplier),
+                                     shift.eq(self.rows.scale.shift)]
+            place(m, self.platform, f"requantiser{lane}", requantiser)
             m.d.comb += [
-                requantiser.value.eq(value),
-                requantiser.multiplier.eq(multiplier),
-                requantiser.shift.eq(shift),
-                requantiser.result_type.eq(kind),
-                *(getattr(requantiser, name).eq(setting(name, Requantiser.PLACE))
-                  for name in ("clamp_low", "clamp_high")),
-                requantiser.zero_point.eq(Mux(
-                    setting("result_type", Requantiser.PLACE) > ResultType.ROW_VALUE, 0,
-                    setting("zero_point", Requantiser.PLACE))),
+                requantiser.multiplier.eq(multiplier), requantiser.shift.eq(shift),
+                requantiser.result_type.eq(kind), requantiser.zero_point.eq(zero_point),
+                requantiser.clamp_low.eq(low), requantiser.clamp_high.eq(high),
             ]
+            scaled.append(requantiser.result)
+        if not later:
+            for requantiser, number in zip(requantisers, numbers, strict=True):
+                m.d.comb += requantiser.value.eq(number)
+            return scaled
+        functions = self._functions(numbers, scaled, factors)
+        results = []
+        for lane, (requantiser, function) in enumerate(zip(requantisers, functions, strict=True)):
+            m.d.comb += requantiser.value.eq(self._register(
+                f"value{lane}", signed(32), Mux(first, function, numbers[lane])))
+            results.append(self._register(
+                f"result{lane}", signed(32), Mux(first, scaled[lane], function)))
         return results
 
-    def _function(self, lane, number, scaled, factor, first):
-        """The function unit of a lane, before or behind its requantiser."""
-        m, unit, pipe = self.m, self.config.vector, self.pipe
-        function_unit = FunctionUnit(entries=unit.functions, multiply=unit.multiply,
-                                     normalises=lane == 0 and unit.rows > 0 and unit.linear)
-        place(m, self.platform, f"function{lane}", function_unit)
-        early, late = self.stages.number, self.stages.number + Requantiser.LATENCY
-        settings = Signal(function_layout, name=f"function_settings{lane}")
+    def _placed(self, setting):
+        """Type, zero point and clamp of the results that the requantisers place."""
+        place_at = self.stages.requantiser.PLACE
+        result_type, function, zero_point = (setting(name, place_at - 1) for name in (
+            "result_type", "function", "zero_point"))
+        kind = Signal(ElementType)
+        self.m.d.comb += kind.eq(
+            Mux(result_type < ResultType.NONE, result_type, ElementType.INT32))
+        if self.stages.function:
+            with self.m.If(~self.function_first & (function == Function.TABLE)):
+                self.m.d.comb += kind.eq(ElementType.INT8)
+            with self.m.Elif(~self.function_first & (function != Function.NONE)):
+                self.m.d.comb += kind.eq(ElementType.INT32)
+        return (self._register("kind", ElementType, kind),
+                self._register("offset", signed(8), Mux(
+                    result_type > ResultType.ROW_VALUE, 0, zero_point)),
+                setting("clamp_low", place_at), setting("clamp_high", place_at))
+
+    def _functions(self, numbers, scaled, factors):
+        """What the lanes' function units make of numbers, or of what is scaled already."""
+        m, unit, first = self.m, self.config.vector, self.function_first
+        early = self.stages.number + 1
+        late = early + self.stages.choice + self.stages.requantiser.LATENCY
+        slot = self._travelling("slot", late - 2, early - 2)
 
         def setting(name):
-            return Mux(first, self._setting(name, early), self._setting(name, late))
+            return self._register(f"{name}_of_function", self.layout.members[name],
+                                  self._of_slot(name, slot))
 
-        shift, result_type = setting("function_shift"), setting("result_type")
-        behind = ~first & (setting("function") != Function.NONE)
+        shift, result_type, function = (setting(name) for name in (
+            "function_shift", "result_type", "function"))
+        segments = setting("segments")
         coarse = shift > 15
-        m.d.comb += [
-            settings.function.eq(setting("function")),
-            settings.coarse.eq(coarse),
-            settings.left.eq(Mux(setting("segments"), 15, 17) - Mux(coarse, shift - 8, shift)),
-            settings.wide.eq(setting("segments")),
-            settings.two_sided.eq(setting("function_signed")),
-            settings.base.eq(setting("function_base")),
-            settings.immediate.eq(setting("immediate")),
-            settings.limit.eq(Mux(behind & (result_type < ResultType.NONE), result_type,
-                                  ElementType.INT32)),
-            settings.normalise.eq(result_type > ResultType.ROW_VALUE),
-            settings.halve.eq(result_type == ResultType.ROW_ROOT),
-            settings.reads.eq(Mux(first, pipe.at("valid", early), pipe.at("valid", late)) & (
-                (settings.function == Function.TABLE) | (settings.function == Function.LINEAR)
-                | (settings.function == Function.CHANNEL))),
-            function_unit.settings.eq(settings),
-            function_unit.x.eq(Mux(first, number, scaled)),
-            function_unit.factor.eq(factor),
-            function_unit.entry.eq(pipe.at("entry", late)),
-        ]
-        if unit.functions:
-            size = function_unit.entry_bytes
-            to_all = self.fun.addr[-1]
-            own, own_mask = (Mux(to_all, whole[:bits], whole[bits * lane:bits * (lane + 1)])
-                             for whole, bits in ((self.fun.data, 8 * size),
-                                                 (self.fun.mask, size)))
+        values = {
+            "function": function,
+            "coarse": coarse,
+            "left": Mux(segments, 15, 17) - Mux(coarse, shift - 8, shift),
+            "wide": segments,
+            "two_sided": setting("function_signed"),
+            "base": setting("function_base"),
+            "immediate": setting("immediate"),
+            "limit": Mux(~first & (function != Function.NONE) & (result_type < ResultType.NONE),
+                         result_type, ElementType.INT32),
+            "normalise": result_type > ResultType.ROW_VALUE,
+            "halve": result_type == ResultType.ROW_ROOT,
+            "reads": self._travelling("valid", late - 1, early - 1) & (
+                (function == Function.TABLE) | (function == Function.LINEAR)
+                | (function == Function.CHANNEL)),
+        }
+        settings = Signal(function_layout, name="function_settings", reset_less=True)
+        m.d.sync += [settings[name].eq(value) for name, value in values.items()]
+        entry = self.pipe.at("entry", late)
+        results = []
+        for lane, (number, other, factor) in enumerate(zip(numbers, scaled, factors, strict=True)):
+            function_unit = FunctionUnit(
+                entries=unit.functions, multiply=unit.multiply, cells=self.cells,
+                normalises=lane == 0 and unit.rows > 0 and unit.linear)
+            place(m, self.platform, f"function{lane}", function_unit)
             m.d.comb += [
-                self.fun.ready.eq(1),
-                function_unit.write_addr.eq(self.fun.addr[:-1]),
-                function_unit.write_data.eq(own),
-                function_unit.write_en.eq(Mux(self.fun.valid, own_mask, 0)),
+                function_unit.settings.eq(settings),
+                function_unit.x.eq(self._register(f"x{lane}", signed(32),
+                                                  Mux(first, number, other))),
+                function_unit.factor.eq(self._register(f"x_factor{lane}", signed(18), factor)),
+                function_unit.entry.eq(entry),
             ]
-        if lane == 0:
-            self.left = function_unit.left
-        return function_unit
+            if unit.functions:
+                self._write_table(lane, function_unit)
+            if lane == 0:
+                self.left = function_unit.left
+            results.append(function_unit.result)
+        return results
+
+    def _write_table(self, lane, function_unit):
+        """Write what comes for the lane's table."""
+        size = function_unit.entry_bytes
+        to_all = self.fun.addr[-1]
+        own, own_mask = (Mux(to_all, whole[:bits], whole[bits * lane:bits * (lane + 1)])
+                         for whole, bits in ((self.fun.data, 8 * size), (self.fun.mask, size)))
+        self.m.d.comb += [
+            self.fun.ready.eq(1),
+            function_unit.write_addr.eq(self.fun.addr[:-1]),
+            function_unit.write_data.eq(own),
+            function_unit.write_en.eq(Mux(self.fun.valid, own_mask, 0)),
+        ]
 
     # Results.
 
-    def _emitted(self):
-        """Whether a group at ``end`` has a result: not what was folded into one that comes."""
-        end = self.stages.end
-        valid = self.pipe.at("valid", end)
-        if not self.config.vector.combines:
-            return valid
-        return valid & (~self._setting("fold", end) | self.pipe.at("last", end))
+    def _emit(self):
+        """Say whether a group at ``result`` has one: not what was folded into one that comes."""
+        before = self.stages.result - 1
+        emitted = self.pipe.at("valid", before)
+        if self.config.vector.combines:
+            emitted = emitted & (~self._setting("fold", before) | self.pipe.at("last", before))
+        self.emitted = self._register("emitted", 1, emitted, reset_less=False)
 
     def _write_rows(self, results):
         """Write what was found of rows, and results that go to their records."""
         m, unit, pipe, rows, tree = (
             self.m, self.config.vector, self.pipe, self.rows, self.tree)
-        end, folded = self.stages.end, COMBINED + 1
-        reduced = Signal()
-        m.d.comb += reduced.eq(
-            pipe.at("valid", folded) & pipe.at("last", folded) & ~self._setting("fold", folded)
-            & (self._setting("reduce", folded) != Reduction.NONE))
-        pipe.start("reduced", reduced, reset_less=False)
+        at, found = self.stages.result, FOLDED + self.stages.tree
+        pipe.start("reduced", pipe.at("valid", FOLDED) & pipe.at("last", FOLDED)
+                   & ~self._setting("fold", FOLDED)
+                   & (self._setting("reduce", FOLDED) != Reduction.NONE), reset_less=False)
         reduces = pipe.at("reduced", self.stages.tree)
-        result_type = self._setting("result_type", end)
-        to_value = self._emitted() & (result_type == ResultType.ROW_VALUE)
+        result_type = self._setting("result_type", at)
+        to_value = self.emitted & (result_type == ResultType.ROW_VALUE)
         check(m, self.platform, ~(reduces & to_value),
               "a record's value may have one writer at a time")
         m.d.comb += [
-            rows.value_write.eq(reduces | to_value),
-            rows.value_record.eq(Mux(reduces, pipe.at("row", folded + self.stages.tree),
-                                     pipe.at("result", end))),
-            rows.value_data.eq(Mux(reduces, tree.number, results[0])),
-            rows.position_data.eq(Mux(reduces, tree.position, 0)),
+            rows.value_write.eq(self._register("value_write", 1, reduces | to_value,
+                                               reset_less=False)),
+            rows.value_record.eq(self._register("value_record", rows.value_record.shape(), Mux(
+                reduces, pipe.at("row", found), pipe.at("result", at)))),
+            rows.value_data.eq(self._register("value_data", signed(32), Mux(
+                reduces, tree.number, results[0]))),
+            rows.position_data.eq(self._register("position_data", tree.position.shape(), Mux(
+                reduces, tree.position, 0))),
         ]
         if unit.linear:
             self._write_scale(results[0], result_type)
         self._sum_results(results)
 
     def _write_scale(self, result, result_type):
-        """Write multiplier and shift."""
-        m, pipe, rows, end = self.m, self.pipe, self.rows, self.stages.end
-        halved = result_type == ResultType.ROW_ROOT
-        left = self.left
-        for i in range(Requantiser.LATENCY):
-            left = self._register(f"left{i}", 5, left)
-        mantissa = Mux(result < 0, 0, Mux(result[MANTISSA_BITS:].any(), (1 << MANTISSA_BITS) - 1,
-                                          result[:MANTISSA_BITS]))
-        shift = Signal(signed(9))
-        scale = rows.scale_data
+        """Write multiplier and shift, two cycles after their result."""
+        m, pipe, rows, at = self.m, self.pipe, self.rows, self.stages.result
+        m.submodules.row_scale = row_scale = RowScale()
+        pipe.start("scales", self.emitted & (result_type > ResultType.ROW_VALUE), reset_less=False)
         m.d.comb += [
-            shift.eq(Mux(halved, left >> 1, left) + self._setting("zero_point", end)),
-            rows.scale_write.eq(self._emitted() & (result_type > ResultType.ROW_VALUE)),
-            rows.scale_write_record.eq(pipe.at("result", end)),
-            scale.shift.eq(shift),
-            scale.multiplier.eq(Cat(Const(0, 31 - MANTISSA_BITS), mantissa)),
+            row_scale.result.eq(result),
+            row_scale.left.eq(self._delay(
+                "left", self.left, self.stages.requantiser.LATENCY + 2 * self.stages.choice)),
+            row_scale.halved.eq(result_type == ResultType.ROW_ROOT),
+            row_scale.offset.eq(self._setting("zero_point", at)),
+            rows.scale_data.eq(row_scale.scale),
+            rows.scale_write.eq(pipe.at("scales", 2)),
+            rows.scale_write_record.eq(pipe.at("result", at + 2)),
         ]
-        with m.If(shift > Requantiser.MAX_SHIFT):
-            m.d.comb += [scale.shift.eq(Requantiser.MAX_SHIFT), scale.multiplier.eq(~0)]
-        with m.Elif(shift < Requantiser.MIN_SHIFT):
-            m.d.comb += [scale.shift.eq(Requantiser.MIN_SHIFT), scale.multiplier.eq(0)]
 
     def _sum_results(self, results):
         """Add up the results of each row."""
         m, unit, pipe, rows = self.m, self.config.vector, self.pipe, self.rows
-        end, last = self.stages.end, self.stages.sum
+        at, last = self.stages.result, self.stages.sum
         m.submodules.sum_tree = tree = LaneTree(lanes=unit.lanes, largest=False)
-        fold, tail = self._setting("fold", end), self._setting("tail", end)
-        all_taken = fold | (tail == 0) | ~pipe.at("tail", end)
-        for lane, result in enumerate(results):
+        begins = self._register("sum_begins", 1, (
+            pipe.at("first", at - 1) | self._setting("fold", at - 1)))
+        for lane, (result, takes) in enumerate(zip(results, self._taken(at), strict=True)):
             folder = Folder(largest=False)
             place(m, self.platform, f"summer{lane}", folder)
             m.d.comb += [
-                folder.valid.eq(self._emitted()),
-                folder.first.eq(pipe.at("first", end) | fold),
-                folder.take.eq(all_taken | (lane < tail)),
+                folder.valid.eq(self.emitted),
+                folder.first.eq(begins),
+                folder.take.eq(takes),
                 folder.number.eq(result),
                 getattr(tree, f"lane{lane}").eq(folder.folded),
             ]
         total = tree.number
-        summed = Signal()
-        m.d.comb += summed.eq(pipe.at("valid", end) & pipe.at("last", end)
-                              & self._setting("sum_results", end))
-        pipe.start("summed", summed, reset_less=False)
+        pipe.start("summed", pipe.at("valid", at) & pipe.at("last", at)
+                   & self._setting("sum_results", at), reset_less=False)
         m.d.comb += [
             rows.sum_write.eq(pipe.at("summed", last)),
-            rows.sum_record.eq(pipe.at("row", end + last)),
+            rows.sum_record.eq(pipe.at("row", at + last)),
             rows.sum_data.eq(Mux(total < 0, 0, total[:31])),
         ]
 
     def _write_act(self, results):
-        """Write results to the scratchpad, wide ones in several beats."""
-        m, config, pipe, end = self.m, self.config, self.pipe, self.stages.end
-        lanes, row_bytes = config.vector.lanes, config.act_row_bytes
-        unit_bits = exact_log2(row_bytes // lanes)
-        beats = beats_of(4, config)
-        kind = self._setting("result_type", end)
-        valid = self._emitted() & (kind < ResultType.NONE)
-        result = pipe.at("result", end)[:exact_log2(config.act_groups)]
-        unit = result[:unit_bits]
-        row_data, mask = Signal(8 * row_bytes), Signal(row_bytes)
-        wide = Signal(32 * lanes)
-        for size, type_ in ((1, ResultType.INT8), (2, ResultType.INT16), (4, ResultType.INT32)):
-            flat = Cat(value[:8 * size] for value in results)
-            with m.If(kind == type_):
-                m.d.comb += wide.eq(flat)
-                if size * lanes >= row_bytes:
-                    m.d.comb += [row_data.eq(flat), mask.eq(~0)]
-                else:
-                    places = row_bytes // (size * lanes)
-                    m.d.comb += [
-                        row_data.eq(flat.replicate(places)),
-                        mask.eq(Cat((unit[exact_log2(size):] == i).replicate(size * lanes)
-                                    for i in range(places))),
-                    ]
-        m.d.comb += [
-            self.act.valid.eq(valid),
-            self.act.addr.eq(result >> unit_bits),
-            self.act.data.eq(row_data),
-            self.act.mask.eq(mask),
-        ]
-        if beats == 1:
-            return
-        left = Signal(range(beats))     # beats still to be written
-        rest = Signal(32 * lanes, reset_less=True)
-        row  = Signal(len(self.act.addr), reset_less=True)
-        more = choose([Const(beats_of(size, config) - 1, len(left)) for size in (1, 2, 4)], kind)
-        with m.If(left != 0):
-            m.d.comb += [
-                self.act.valid.eq(1),
-                self.act.addr.eq(row),
-                self.act.data.eq(rest[:8 * row_bytes]),
-                self.act.mask.eq(~0),
-            ]
-            m.d.sync += [left.eq(left - 1), row.eq(row + 1), rest.eq(rest >> 8 * row_bytes)]
-        with m.If(valid):
-            m.d.sync += [left.eq(more), row.eq((result >> unit_bits) + 1),
-                         rest.eq(wide >> 8 * row_bytes)]
-        check(m, self.platform, ~(valid & (left != 0)),
-              "a result may not come before the one before is written")
+        """Write results to the scratchpad."""
+        m, at = self.m, self.stages.result
+        m.submodules.writer = writer = ResultWriter(config=self.config)
+        wiring.connect(m, writer.act, wiring.flipped(self.act))
+        m.d.comb += [writer.valid.eq(self.emitted), writer.place.eq(self.pipe.at("result", at)),
+                     writer.type.eq(self._setting("result_type", at)),
+                     *(writer.results[lane].eq(result) for lane, result in enumerate(results))]

@@ -5,6 +5,7 @@ from enum import IntEnum
 
 from amaranth.hdl import Cat, Const, Value
 
+from .choose import at_most
 from .config import CoreConfig
 from .isa import (
     COMMAND_BYTES,
@@ -120,12 +121,12 @@ def _bad(command: Command, word: _Word, config: CoreConfig) -> Iterator[Value]:
             yield ~Cat(value == choice for choice in sorted(choices)).any()
     for name in ("address_param", "count_param"):
         if (value := word.get(name)) is not None:
-            yield value >= control.params
+            yield ~at_most(value, control.params - 1)
     if (value := word.get("count_level")) is not None:
-        yield value >= COUNT_SLOTS
+        yield ~at_most(value, COUNT_SLOTS - 1)
     for name in ("wait0", "wait1", "raise0", "raise1"):
         if (value := word.get(name)) is not None:
-            yield word.get(f"{name}_valid") & (value >= control.semaphores)
+            yield word.get(f"{name}_valid") & ~at_most(value, control.semaphores - 1)
     if opcode == Opcode.CONTROL:
         for name in ("wait0", "wait1", "raise0", "raise1"):
             if (valid := word.get(f"{name}_valid")) is not None:
@@ -136,20 +137,23 @@ def _bad(command: Command, word: _Word, config: CoreConfig) -> Iterator[Value]:
         if (operation := word.get("operation")) is not None:
             register = word.get("register")
             is_param = (operation == ControlOp.PARAM_SET) | (operation == ControlOp.PARAM_ADD)
-            yield is_param & ((register == 0) | (register >= control.params))
-            yield (operation == ControlOp.CREDIT) & (register >= control.semaphores)
+            yield is_param & ((register == 0) | ~at_most(register, control.params - 1))
+            yield (operation == ControlOp.CREDIT) & ~at_most(register, control.semaphores - 1)
         return
     loops = loops_of(opcode, config)
     for name in ("level0", "level1"):
         if (value := word.get(name)) is not None:
-            yield (value >= loops) & (value != ONCE)
+            yield ~at_most(value, loops - 1) & (value != ONCE)
             if opcode == Opcode.EXECUTE:
-                yield value < 2
+                yield at_most(value, 1)
+    for entry in range(loops):
+        if (value := word.get("counts", entry)) is not None:
+            yield value[config.count_bits:].any()
     for entry in range(loops, command.field("counts").count):
         if (value := word.get("counts", entry)) is not None:
-            yield value > 1  # 0 is a zero count
+            yield ~at_most(value, 1)  # 0 is a zero count
     if opcode == Opcode.EXECUTE and (value := word.get("k_last")) is not None:
-        yield (value == 0) | (value > config.array.rows)
+        yield (value == 0) | ~at_most(value, config.array.rows)
     if opcode == Opcode.VECTOR:
         yield from _bad_vector(word, config)
 
@@ -158,9 +162,9 @@ def _bad_vector(word: _Word, config: CoreConfig) -> Iterator[Value]:
     """What no value of a single field says."""
     unit = config.vector
     if (tail := word.get("tail")) is not None:
-        yield tail > unit.lanes
+        yield ~at_most(tail, unit.lanes)
     if (shift := word.get("function_shift")) is not None:
-        yield shift > MAX_FUNCTION_SHIFT
+        yield ~at_most(shift, MAX_FUNCTION_SHIFT)
     if word.get("operation") is None:
         return
     function, first, result, reduce, fold, sums = (word.get(name) for name in (

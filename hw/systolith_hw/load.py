@@ -1,6 +1,6 @@
 """The load engine: system memory to scratchpads."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -8,9 +8,11 @@ from amaranth.utils import exact_log2
 from .axi import word_layout
 from .bursts import BurstSplitter, burst_layout
 from .cells import place
+from .choose import at_most
 from .config import CoreConfig
 from .fifo import Fifo, ShortQueue
 from .isa import ErrorCode, Opcode
+from .narrow import memory_bits
 from .record import RECORD_BITS, engine_ports
 from .scratchpad import WritePort
 from .semaphore import Raiser
@@ -83,16 +85,16 @@ class LoadEngine(wiring.Component):
         bus_bytes = self.config.bus.data_bytes
         offset_bits = exact_log2(bus_bytes)
         lane_width = lane_bits(self.config)
+        compact = self.config.control.compact
         m.submodules.walker = walker = RunWalker(config=self.config, opcode=Opcode.LOAD)
         m.submodules.splitter = splitter = BurstSplitter(
-            data_bytes=bus_bytes, max_burst=self.config.bus.max_burst)
-        m.submodules.bursts = bursts = ShortQueue(shape=burst_layout(bus_bytes), depth=2)
-        m.submodules.runs = runs = Fifo(
-            shape=place_layout(self.config), depth=self.config.bus.read_words)
-        m.submodules.settings = settings = ShortQueue(
-            shape=settings_layout(self.config), depth=self.config.control.queue_depth)
+            data_bytes=bus_bytes, max_burst=self.config.bus.max_burst,
+            address_bits=memory_bits(self.config))
+        shape = place_layout(self.config)
+        m.submodules.runs = runs = (ShortQueue(shape=shape, depth=1) if compact
+                                    else Fifo(shape=shape, depth=self.config.bus.read_words))
         m.submodules.stepper = stepper = RunStepper(config=self.config)
-        m.submodules.raiser = raiser = Raiser()
+        m.submodules.raiser = raiser = Raiser(held=compact)
         wiring.connect(m, wiring.flipped(self.command), walker.command)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
@@ -103,12 +105,23 @@ class LoadEngine(wiring.Component):
         run = walker.run.payload
         filling = walker.settings.filling
         go = walker.run.valid & walker.run.ready
+        if compact:     # no other command comes before this one is done
+            room = Const(1)
+            m.d.comb += stepper.settings.eq(walker.settings)
+        else:
+            m.submodules.settings = settings = ShortQueue(
+                shape=settings_layout(self.config), depth=self.config.control.queue_depth)
+            room = settings.i.ready
+            m.d.comb += [
+                settings.i.valid.eq(go & run.first),
+                settings.i.payload.eq(walker.settings),
+                stepper.settings.eq(settings.o.payload),  # they come sooner than runs
+                settings.o.ready.eq(runs.o.valid & runs.o.ready & runs.o.payload.first),
+            ]
         m.d.comb += [
             walker.window_bytes.eq(self.window_bytes),
             walker.run.ready.eq(runs.i.ready & (splitter.run.ready | filling)
-                                & (settings.i.ready | ~run.first) & ~self.halt),
-            settings.i.valid.eq(go & run.first),
-            settings.i.payload.eq(walker.settings),
+                                & (room | ~run.first) & ~self.halt),
             runs.i.valid.eq(go),
             runs.i.payload.row.eq(run.row),
             runs.i.payload.lane.eq(run.lane),
@@ -118,12 +131,18 @@ class LoadEngine(wiring.Component):
             splitter.run.valid.eq(go & ~filling),
             splitter.run.payload.address.eq(run.address),
             splitter.run.payload.bytes.eq(walker.settings.run_bytes),
-            # Nothing of a run whose address is not allowed.
-            bursts.i.valid.eq(splitter.burst.valid & ~walker.error.valid),
-            bursts.i.payload.eq(splitter.burst.payload),
-            splitter.burst.ready.eq(bursts.i.ready),
         ]
-        wiring.connect(m, bursts.o, wiring.flipped(self.bursts))
+        taken = self.bursts
+        if not compact:
+            m.submodules.bursts = bursts = ShortQueue(shape=burst_layout(bus_bytes), depth=2)
+            wiring.connect(m, bursts.o, wiring.flipped(self.bursts))
+            taken = bursts.i
+        m.d.comb += [
+            # Nothing of a run whose address is not allowed.
+            taken.valid.eq(splitter.burst.valid & ~walker.error.valid),
+            taken.payload.eq(splitter.burst.payload),
+            splitter.burst.ready.eq(taken.ready),
+        ]
 
         # Back: through the rows of a run.
         piece, now = stepper.piece.payload, stepper.now
@@ -132,13 +151,12 @@ class LoadEngine(wiring.Component):
             stepper.run.valid.eq(runs.o.valid & ~walker.error.valid),
             stepper.run.payload.eq(runs.o.payload),
             runs.o.ready.eq(stepper.run.ready),
-            stepper.settings.eq(settings.o.payload),  # they come sooner than runs
             stepper.piece.ready.eq(step),
-            settings.o.ready.eq(runs.o.valid & runs.o.ready & runs.o.payload.first),
             self.words.ready.eq(step & piece.word_end),
         ]
 
-        # First stage: bytes turned to their lanes. Second stage: enables, and the write.
+        # First stage: bytes turned to their lanes. Second stage, in a compact core the same:
+        # enables, and the write.
         turn_layout = data.StructLayout({
             "data": self.config.bus.data_bits, "row": row_bits(self.config), "lane": lane_width,
             "last": lane_width, "memory": 2, "event": 1})
@@ -146,17 +164,19 @@ class LoadEngine(wiring.Component):
         turned_valid = Signal()
         turn_free = Signal()
         write_free = Signal()
-        source = Mux(now.filling, now.fill.replicate(bus_bytes), self.words.payload.data)
+        source = Signal(self.config.bus.data_bits)     # slices of an expression repeat its text
+        fill = (now.fill & now.filling.replicate(8)).replicate(bus_bytes)
         bad_word = Signal()
         bad_row = Signal()
         m.d.comb += [
-            turn_free.eq(~turned_valid | write_free),
+            turn_free.eq(write_free if compact else ~turned_valid | write_free),
             bad_row.eq(stepper.piece.valid & piece.outside),
             bad_word.eq(stepper.piece.valid & ~now.filling & self.words.valid
                         & self.words.payload.error),
             step.eq(stepper.piece.valid & turn_free & ~bad_word & ~bad_row & ~self.halt
                     & (now.filling | self.words.valid) & raiser.ready),
             self.busy.eq(step),
+            source.eq(self.words.payload.data & ~now.filling.replicate(len(source))),
             raiser.event.eq(Mux(step, piece.event, 0)),
             raiser.number.eq(now.number),
             raiser.index.eq(now.index),
@@ -164,17 +184,25 @@ class LoadEngine(wiring.Component):
         with m.If(turn_free):
             m.d.sync += [
                 turned_valid.eq(step),
-                turned.data.eq(rotate_bytes(source, (piece.lane - piece.offset)[:offset_bits])),
+                turned.data.eq(fill | rotate_bytes(
+                    source, (piece.lane - piece.offset)[:offset_bits])),
                 turned.row.eq(piece.row),
                 turned.lane.eq(piece.lane),
                 turned.last.eq(piece.lane + piece.more),
                 turned.memory.eq(now.memory),
                 turned.event.eq(piece.event.any()),
             ]
-        write_valid = Signal()
-        write = Signal(turn_layout, reset_less=True)
         mask_bits = max(row_bytes for _, row_bytes, _ in pad_shapes(self.config).values())
         mask = Signal(mask_bits, reset_less=True)
+        lanes = Cat(at_most(turned.lane, i) & (~at_most(turned.last, i - 1) if i else 1)
+                    for i in range(mask_bits))
+        if compact:
+            write_valid, write = turned_valid, turned
+            m.d.comb += mask.eq(lanes)
+        else:
+            write_valid, write = Signal(), Signal(turn_layout, reset_less=True)
+            with m.If(write_free):
+                m.d.sync += [write_valid.eq(turned_valid), write.eq(turned), mask.eq(lanes)]
         granted = Signal()
         ready = Array([1] * 4)
         for memory, (rows, row_bytes, _) in pad_shapes(self.config).items():
@@ -194,14 +222,6 @@ class LoadEngine(wiring.Component):
             write_free.eq(~write_valid | granted),
             raiser.due.eq(granted & write.event),
         ]
-        with m.If(write_free):
-            m.d.sync += [
-                write_valid.eq(turned_valid),
-                write.eq(turned),
-                mask.eq(Cat((turned.lane <= i) & (i <= turned.last if i else 1)
-                            for i in range(mask_bits))),
-            ]
-
         still = (runs.empty & stepper.idle & ~turned_valid & ~write_valid
                  & ~raiser.pending)
         m.d.comb += [

@@ -9,7 +9,7 @@ from typing import Any
 
 from .config import COMMAND_VERSION, CoreConfig
 from .emit import module_names
-from .registers import BASIC_COUNTERS, COUNTERS, REGISTERS, constants
+from .registers import REGISTERS, constants, counted
 
 __all__ = ["manifest", "manifest_text"]
 
@@ -53,7 +53,7 @@ def manifest(config: CoreConfig, verilog: str) -> dict[str, Any]:
         ``sha256`` of the text.
     """
     names = module_names(verilog)
-    counters = tuple(COUNTERS) if config.control.counters else BASIC_COUNTERS
+    counters = counted(config)
     present = {name: register for name, register in REGISTERS.items()
                if not name.startswith("counter_") or name.removeprefix("counter_") in counters}
     return {

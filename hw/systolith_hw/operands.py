@@ -11,7 +11,7 @@ from .config import CoreConfig
 from .groups import settings_layout
 from .isa import ElementType, Operand
 from .rowfile import position_bits
-from .stages import beats_of
+from .stages import Stages, beats_of
 
 __all__ = ["OperandReader"]
 
@@ -68,17 +68,22 @@ class OperandReader(wiring.Component):
         config, settings = self.config, self.settings
         unit, lanes = config.vector, config.vector.lanes
 
+        # Where groups are far apart and one operand comes from the accumulator, the other from the
+        # parameters, both stay until they have been combined: one register is enough.
+        stays = (config.control.compact and Stages(config).interval > 1
+                 and not (unit.elementwise or unit.rows))
+        early = "comb" if stays else "sync"
+
         def held(name, value):
-            """Register that follows ``value``."""
+            """Register that follows ``value``, which ``stays`` as it is."""
             signal = Signal.like(value, name=f"{name}_held", reset_less=True)
-            m.d.sync += signal.eq(value)
+            m.d[early] += signal.eq(value)
             return signal
 
         width = 32 * lanes
         row = Cat(self.acc_data, Const(0, width * config.acc_group_pitch - len(self.acc_data)))
         groups = [row[width * i:width * (i + 1)] for i in range(config.acc_group_pitch)]
-        sums = Signal(width, reset_less=True)
-        m.d.sync += sums.eq(choose(groups, self.picked))
+        sums = held("sums", choose(groups, self.picked))
         bias = held("bias", self.bias)
         value, position, total = (held(name, getattr(self, name))
                                   for name in ("value", "position", "sum"))
@@ -93,20 +98,20 @@ class OperandReader(wiring.Component):
             own = slice(32 * lane, 32 * (lane + 1))
             first = Signal(signed(32), name=f"first{lane}", reset_less=True)
             second = Signal(signed(32), name=f"second{lane}", reset_less=True)
-            m.d.sync += [first.eq(sums[own]), second.eq(bias[own])]
+            m.d[early] += [first.eq(sums[own]), second.eq(bias[own])]
             if unit.rows:
                 with m.Switch(settings.source_type):
                     for kind, number in ((ElementType.ROW_VALUE, value),
                                          (ElementType.ROW_SUM, total),
                                          (ElementType.ROW_POSITION, position)):
                         with m.Case(kind):
-                            m.d.sync += first.eq(number)
+                            m.d[early] += first.eq(number)
             with m.Switch(settings.second):
                 with m.Case(Operand.IMMEDIATE):
-                    m.d.sync += second.eq(settings.immediate)
+                    m.d[early] += second.eq(settings.immediate)
                 if unit.rows:
                     with m.Case(Operand.ROW):
-                        m.d.sync += second.eq(value)
+                        m.d[early] += second.eq(value)
             a, b = first, second
             if sources is not None and streams is not None:
                 a = Mux(chosen.source_type < ElementType.ACC, sources[lane], first)

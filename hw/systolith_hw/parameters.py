@@ -48,7 +48,7 @@ class Parameters(wiring.Component):
         for name, part in PARTS.items():
             m.submodules[name] = pad = Scratchpad(
                 rows=self.config.memory.par_rows, row_bytes=len(part) * lanes, banks=1, readers=1,
-                writers=1)
+                writers=1, late=self.config.control.compact)
             taken = [RECORD_BYTES * lane + byte for lane in range(lanes) for byte in part]
             wiring.connect(m, wiring.flipped(getattr(self, name)), pad.read[0])
             m.d.comb += [

@@ -204,12 +204,16 @@ class VectorConfig:
         Entries of each lane's function table: 0, 256 or 512.
     rows : int
         Records of the row file that reductions write: 0, or a power of two from 16 to 256.
+    requantiser : str
+        ``pipelined``, a group of lanes each cycle, or ``serial``, a group every 24 cycles with an
+        eighth of the LUTs, for chips without multipliers to spare. Results do not depend on it.
     """
     lanes: int = 4
     elementwise: bool = True
     multiply: bool = True
     functions: int = 512
     rows: int = 256
+    requantiser: str = "pipelined"
 
     def __post_init__(self):
         check_power_of_two("vector.lanes", self.lanes, 1, 64)
@@ -219,6 +223,7 @@ class VectorConfig:
             check_power_of_two("vector.functions", self.functions, 256, 512)
         if self.rows:
             check_power_of_two("vector.rows", self.rows, 16, 256)
+        check_choice("vector.requantiser", self.requantiser, ("pipelined", "serial"))
 
     @property
     def combines(self) -> bool:
@@ -249,7 +254,17 @@ class ControlConfig:
         Nested loops each engine's addresses can walk (stores walk ``load_loops``). Loops beyond
         these must have a count of 1. The outermost execute loop walks column tiles.
     counters : bool
-        Busy and stall counters for every engine, beside cycles, rows and bus words.
+        Busy and stall counters for every engine, beside those of ``traffic``.
+    traffic : bool
+        Counters of rows and bus words, beside cycles.
+    compact : bool
+        Whether an engine begins a command only when it has done the one before, keeps it once, and
+        walks addresses no wider than memories, and memories have few registers: less area, speed
+        and clock. A ring must be no larger than its memory, and a count less than 4096.
+    shared : bool
+        Whether one sequencer walks the commands of all engines, one piece of work after the other,
+        where their queue keeps them, and the bus carries single words: far less area, and cycles
+        for each piece. Of the least cores alone: compact, one lane, one format of weights.
     """
     queue_depth: int = 4
     prefetch: int = 4
@@ -259,13 +274,19 @@ class ControlConfig:
     load_loops: int = 3
     vector_loops: int = 4
     counters: bool = True
+    traffic: bool = True
+    compact: bool = False
+    shared: bool = False
 
     def __post_init__(self):
         check_power_of_two("control.queue_depth", self.queue_depth, 1, 16)
         check_power_of_two("control.prefetch", self.prefetch, 1, 16)
         check_power_of_two("control.semaphores", self.semaphores, 4, 32)
-        check_power_of_two("control.params", self.params, 2, 16)
+        check_power_of_two("control.params", self.params, 1, 16)
         check_int("control.execute_loops", self.execute_loops, 4, 6)
         check_int("control.load_loops", self.load_loops, 1, 3)
         check_int("control.vector_loops", self.vector_loops, 3, 4)
         check_bool("control.counters", self.counters)
+        check_bool("control.traffic", self.traffic)
+        check_bool("control.compact", self.compact)
+        check_bool("control.shared", self.shared)

@@ -1,5 +1,7 @@
-"""The only memory: one write port, one read port, never both at the same row."""
+"""The only memory: one write port, one read port, never both at the same row; and one of constants.
+"""
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import ClockSignal, Const, Instance, Module, Signal
@@ -9,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from .cells import EmitPlatform, check
 
-__all__ = ["Ram"]
+__all__ = ["Ram", "Rom"]
 
 
 class Ram(wiring.Component):
@@ -111,4 +113,36 @@ class Ram(wiring.Component):
             ]
         collides = self.write_en.any() & self.read_en & (self.write_addr == self.read_addr)
         check(m, platform, ~collides, "a row may not be read in the cycle it is written")
+        return m
+
+
+class Rom(wiring.Component):
+    """Constants in block RAM, which a chip's configuration fills.
+
+    Timing: ``read_data`` shows the row of ``read_addr`` one cycle later.
+
+    Parameters
+    ----------
+    rows : sequence of int
+    width : int
+        Bits of a row.
+
+    Members
+    -------
+    read_addr : ``In(range(len(rows)))``
+        Row to read.
+    read_data : ``Out(width)``
+        The row read last.
+    """
+    def __init__(self, *, rows: Sequence[int], width: int):
+        self.rows = tuple(rows)
+        self.width = width
+        super().__init__({"read_addr": In(range(len(self.rows))), "read_data": Out(width)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=self.width, depth=len(self.rows),
+                                              init=self.rows)
+        read = memory.read_port()
+        m.d.comb += [read.addr.eq(self.read_addr), self.read_data.eq(read.data)]
         return m

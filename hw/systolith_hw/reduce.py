@@ -1,11 +1,11 @@
 """Reductions: each lane over time, then all lanes of a row."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .combine import INT32_MIN, saturated
+from .combine import saturated
 
 __all__ = ["Folder", "LaneTree", "folded_layout"]
 
@@ -18,7 +18,7 @@ folded_layout = data.StructLayout({"taken": 1, "number": signed(32), "group": GR
 class Folder(wiring.Component):
     """Reduces the numbers of one lane: to the largest and its group, or to their sum.
 
-    Timing: one number per cycle; ``folded`` includes it one cycle later.
+    Timing: one number per cycle; ``folded`` includes it ``LATENCY`` cycles later.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ class Folder(wiring.Component):
     folded : ``Out(folded_layout)``
         The numbers of the row so far.
     """
+    LATENCY = 3     # cycles
+
     def __init__(self, *, largest: bool):
         self.largest = largest
         super().__init__({
@@ -49,24 +51,55 @@ class Folder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        folded = Signal(folded_layout, reset_less=True)
-        total = Signal(signed(33))
-        neutral = Mux(self.maximum, INT32_MIN, 0) if self.largest else Const(0)
-        m.d.comb += [
-            self.folded.eq(folded),
-            total.eq(Mux(self.first, 0, folded.number) + Mux(self.take, self.number, 0)),
+
+        def reg(name, shape, value, *, reset_less=True):
+            """Register that follows ``value``."""
+            signal = Signal(shape, name=name, reset_less=reset_less)
+            m.d.sync += signal.eq(value)
+            return signal
+
+        # A name's digit is the cycle in which its value is there.
+        # 1: what does not count is 0, or the least number.
+        takes    = self.valid & self.take
+        first_1  = reg("first_1", 1, self.valid & self.first, reset_less=False)
+        takes_1  = reg("takes_1", 1, takes, reset_less=False)
+        number_1 = reg("number_1", 31, Mux(takes, self.number[:31], 0))
+        minus_1  = reg("minus_1", 1, takes & self.number[31])
+
+        # 2: the sum, which is limited on its way back. 3: what is found.
+        total_2 = Signal(signed(33), reset_less=True)
+        sign, over = total_2[-1], total_2[-1] ^ total_2[-2]
+        limited = Cat(Mux(over, (~sign).replicate(31), total_2[:31]), sign).as_signed()
+        taken_2 = Signal()
+        m.d.sync += [
+            total_2.eq(Mux(first_1, 0, limited) + Cat(number_1, minus_1).as_signed()),
+            taken_2.eq(takes_1 | (taken_2 & ~first_1)),
         ]
-        better = Const(1)
-        if self.largest:
-            better = self.take & (self.first | ~folded.taken | (self.number > folded.number))
-        with m.If(self.valid):
-            m.d.sync += folded.taken.eq(self.take | (folded.taken & ~self.first))
-            with m.If(~self.maximum if self.largest else Const(1)):
-                m.d.sync += folded.number.eq(saturated(total, 32))
-            with m.Elif(better):
-                m.d.sync += [folded.number.eq(self.number), folded.group.eq(self.group)]
-            with m.Elif(self.first):
-                m.d.sync += folded.number.eq(neutral)
+        m.d.comb += self.folded.taken.eq(reg("taken_3", 1, taken_2, reset_less=False))
+        if not self.largest:
+            m.d.comb += self.folded.number.eq(reg("number_3", signed(32), limited))
+            return m
+
+        # The same of the largest number, which is chosen on its way back.
+        # Of the first one the difference is negative whatever its other bits are.
+        least_1   = reg("least_1", 1, ~takes | self.number[31])
+        largest   = Signal(signed(32))
+        group     = Signal(GROUP_BITS)
+        fresh_1   = first_1 | ~taken_2
+        below     = (Cat(largest[:31], largest[31] & ~fresh_1, largest[31] | fresh_1).as_signed()
+                     - Cat(number_1, least_1 | fresh_1).as_signed())
+        larger_2  = reg("larger_2", 1, below[-1])
+        new_2     = reg("new_2", signed(32), Cat(number_1, least_1).as_signed())
+        before_2  = reg("before_2", signed(32), largest, reset_less=False)  # so that all is defined
+        group_2   = reg("group_2", GROUP_BITS, reg("group_1", GROUP_BITS, self.group))
+        earlier_2 = reg("earlier_2", GROUP_BITS, group)
+        maximum_2 = reg("maximum_2", 1, reg("maximum_1", 1, self.maximum))
+        m.d.comb += [
+            largest.eq(Mux(larger_2, new_2, before_2)),
+            group.eq(Mux(larger_2, group_2, earlier_2)),
+            self.folded.number.eq(reg("number_3", signed(32), Mux(maximum_2, largest, limited))),
+            self.folded.group.eq(reg("group_3", GROUP_BITS, group)),
+        ]
         return m
 
 
@@ -137,13 +170,15 @@ class LaneTree(wiring.Component):
                     m.d.comb += joined.number.eq(total)
                     nodes.append(joined)
                     continue
-                higher = registered(f"higher{at}", 1, high.taken & (
-                    ~low.taken | (high.number > low.number)
-                    | ((high.number == low.number) & (high.group < low.group))))
+                # Of equal numbers the one of the earlier group is larger.
+                below = (Cat(high.group, low.number[:32]).as_signed()
+                         - Cat(low.group, high.number[:32]).as_signed())
+                larger = registered(f"larger{at}", 1, below[-1])
                 low_1  = registered(f"low{at}", node, low)
                 high_1 = registered(f"high{at}", node, high)
                 adds   = registered(f"adds{at}", 1, ~maximum)
                 joined = Signal(node, name=f"joined{at}", reset_less=True)
+                higher = high_1.taken & (larger | ~low_1.taken)
                 m.d.sync += joined.eq(Mux(higher, high_1, low_1))
                 with m.If(adds):
                     m.d.sync += joined.number.eq(total)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from .config import COMMAND_VERSION, CoreConfig
 
 __all__ = ["COUNTERS", "ENGINES", "MAGIC", "PARAMS_OFFSET", "REGISTERS", "STATES", "Register",
-           "constants"]
+           "constants", "counted"]
 
 MAGIC = int.from_bytes(b"SYST", "little")
 ENGINES = ("load", "execute", "vector", "store")
@@ -85,6 +85,13 @@ REGISTERS = MappingProxyType({register.name: register for register in (
       for i in range(1, 16)),
     *COUNTERS.values(),
 )})
+
+
+def counted(config: CoreConfig) -> tuple[str, ...]:
+    """Names of the counters that a core has; the others read 0."""
+    if config.control.counters:
+        return tuple(COUNTERS)
+    return BASIC_COUNTERS if config.control.traffic else BASIC_COUNTERS[:1]
 
 
 def constants(config: CoreConfig) -> dict[str, int]:

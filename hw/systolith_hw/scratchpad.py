@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from .cells import check
 from .choose import choose
+from .pipe import Pipe
 from .ram import Ram
 
 __all__ = ["ReadPort", "Scratchpad", "WritePort"]
@@ -53,7 +54,8 @@ class Scratchpad(wiring.Component):
     the others wait. Engines in different banks never meet.
 
     Timing: read data ``READ_LATENCY`` cycles after the grant; written data can be read by a
-    request granted one cycle later.
+    request granted one cycle later. ``late``, a row may be written ``READ_LATENCY`` cycles after a
+    read of it was granted, not sooner; otherwise in the next cycle.
 
     Parameters
     ----------
@@ -65,6 +67,9 @@ class Scratchpad(wiring.Component):
         Number of banks, a power of two.
     readers, writers : int
         Numbers of ports.
+    late : bool
+        Whether a read waits before its bank rather than behind it, and a write nowhere: fewer
+        registers, at a slower clock.
 
     Members
     -------
@@ -73,14 +78,16 @@ class Scratchpad(wiring.Component):
     write : ``In(WritePort)`` array
         Write ports, highest priority first.
     """
-    READ_LATENCY = 2
+    READ_LATENCY = 4  # cycles: the request, the bank, its output, the port
 
-    def __init__(self, *, rows: int, row_bytes: int, banks: int, readers: int, writers: int):
+    def __init__(self, *, rows: int, row_bytes: int, banks: int, readers: int, writers: int,
+                 late: bool = False):
         self.rows = rows
         self.row_bytes = row_bytes
         self.banks = banks
         self.readers = readers
         self.writers = writers
+        self.late = late
         self.addr_bits = exact_log2(rows)
         super().__init__({
             "read": In(ReadPort(addr_bits=self.addr_bits, width=8 * row_bytes)).array(readers),
@@ -91,53 +98,64 @@ class Scratchpad(wiring.Component):
         m = Module()
         bank_bits = exact_log2(self.banks)
         inner = self.addr_bits - bank_bits
-        width = 8 * self.row_bytes
+
+        def grants(what, ports):
+            """Grant each port's request, or not; whether each was, by bank, as ``held``."""
+            served = []
+            taken = [Const(0)] * self.banks
+            for i, port in enumerate(ports):
+                hits = [Signal(name=f"{what}{i}_hit{bank}") for bank in range(self.banks)]
+                own = Signal(self.banks, name=f"{what}{i}_served")
+                m.d.comb += [hit.eq(port.valid & (port.addr[inner:] == bank))
+                             for bank, hit in enumerate(hits)]
+                granted = Cat(hit & ~other for hit, other in zip(hits, taken, strict=True))
+                m.d.comb += port.ready.eq(granted.any())
+                m.d[decided] += own.eq(granted)
+                taken = [hit | other for hit, other in zip(hits, taken, strict=True)]
+                served.append(own)
+            return served
+
+        def held(port, name):
+            """What ``port`` said in the cycle before; ``late``, what it says."""
+            value = getattr(port, name)
+            signal = Signal.like(value, reset_less=True)
+            m.d[decided] += signal.eq(value)
+            return signal
+
+        # Requests are decided in one cycle, and go to their banks in the next; late, writes at
+        # once, and reads so that the bank's row stands at the port in time.
+        decided = "comb" if self.late else "sync"
+        reading, writing = grants("read", self.read), grants("write", self.write)
+        read_addr = [held(port, "addr")[:inner] for port in self.read]
+        write_addr = [held(port, "addr")[:inner] for port in self.write]
+        write_data = [held(port, "data") for port in self.write]
+        write_mask = [held(port, "mask") for port in self.write]
+        pipe = Pipe(m)
         outputs = []
-        read_ready = [[] for _ in self.read]
-        write_ready = [[] for _ in self.write]
         for bank in range(self.banks):
-            ram = Ram(depth=self.rows // self.banks, width=width, granularity=8)
+            ram = Ram(depth=self.rows // self.banks, width=8 * self.row_bytes, granularity=8)
             m.submodules[f"bank{bank}"] = ram
-            outputs.append(ram.read_data)
-            # Without a request the last port's address and data stand there, enabled by nothing.
-            hits = [Signal(name=f"read_hit{k}") for k in range(self.readers)]
-            taken = Const(0)
-            for port, hit, ready in zip(self.read, hits, read_ready, strict=True):
-                m.d.comb += hit.eq(port.valid & (port.addr[inner:] == bank))
-                ready.append(hit & ~taken)
-                taken = taken | hit
-            m.d.comb += [ram.read_en.eq(taken), ram.read_addr.eq(self.read[-1].addr[:inner])]
-            for port, hit in reversed(list(zip(self.read, hits, strict=True))[:-1]):
-                with m.If(hit):
-                    m.d.comb += ram.read_addr.eq(port.addr[:inner])
-            hits = [Signal(name=f"write_hit{k}") for k in range(self.writers)]
-            taken = Const(0)
-            for port, hit, ready in zip(self.write, hits, write_ready, strict=True):
-                m.d.comb += hit.eq(port.valid & (port.addr[inner:] == bank))
-                ready.append(hit & ~taken)
-                taken = taken | hit
-            last = self.write[-1]
+            reads, writes = ([own[bank] for own in served] for served in (reading, writing))
+            wait = self.READ_LATENCY - ram.READ_LATENCY if self.late else 0
+            pipe.start(f"en{bank}", Cat(*reads).any(), reset_less=False)
+            pipe.start(f"addr{bank}", _served(reads, read_addr))
             m.d.comb += [
-                ram.write_addr.eq(last.addr[:inner]),
-                ram.write_data.eq(last.data),
-                ram.write_en.eq(Mux(hits[-1], last.mask, 0)),
+                ram.read_en.eq(pipe.at(f"en{bank}", wait)),
+                ram.read_addr.eq(pipe.at(f"addr{bank}", wait)),
+                ram.write_addr.eq(_served(writes, write_addr)),
+                ram.write_data.eq(_served(writes, write_data)),
+                ram.write_en.eq(Mux(Cat(*writes).any(), _served(writes, write_mask), 0)),
             ]
-            for port, hit in reversed(list(zip(self.write, hits, strict=True))[:-1]):
-                with m.If(hit):
-                    m.d.comb += [
-                        ram.write_addr.eq(port.addr[:inner]),
-                        ram.write_data.eq(port.data),
-                        ram.write_en.eq(port.mask),
-                    ]
-        for port, ready in zip(self.write, write_ready, strict=True):
-            m.d.comb += port.ready.eq(Cat(*ready).any())
-        for i, (port, ready) in enumerate(zip(self.read, read_ready, strict=True)):
-            m.d.comb += port.ready.eq(Cat(*ready).any())
-            # The bank answers in the next cycle, through a multiplexer into a register.
-            bank  = Signal(max(bank_bits, 1), name=f"bank_of{i}", reset_less=True)
-            row   = Signal(width, name=f"row{i}", reset_less=True)
-            m.d.sync += bank.eq(port.addr[inner:])
-            m.d.sync += row.eq(choose(outputs, bank))
+            output = Signal(8 * self.row_bytes, name=f"output{bank}", reset_less=True)
+            m.d[decided] += output.eq(ram.read_data)
+            outputs.append(output)
+
+        # A bank's row stands at its output register, and then at the port.
+        for i, port in enumerate(self.read):
+            pipe.start(f"bank_of{i}", port.addr[inner:])
+            row = Signal(8 * self.row_bytes, name=f"row{i}", reset_less=True)
+            bank_of = pipe.at(f"bank_of{i}", self.READ_LATENCY - (not self.late))
+            m.d[decided] += row.eq(choose(outputs, bank_of))
             m.d.comb += port.data.eq(row)
         for i, port in enumerate(self.read):
             for j, other in enumerate(self.write):
@@ -146,3 +164,11 @@ class Scratchpad(wiring.Component):
                         & (port.addr == other.addr)),
                       f"reader {i} and writer {j} may not meet in one row")
         return m
+
+
+def _served(served, values):
+    """The value of the port that is served; of the last where none is."""
+    *others, found = values
+    for own, value in reversed(list(zip(served, others, strict=False))):
+        found = Mux(own, value, found)
+    return found

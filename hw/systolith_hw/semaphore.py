@@ -8,7 +8,7 @@ from .choose import choose
 from .fifo import ShortQueue
 from .record import INDEX_BITS
 
-__all__ = ["Gate", "Raiser", "Semaphores", "at_level", "gate_layout"]
+__all__ = ["Gate", "Raiser", "Semaphores", "SerialSemaphores", "at_level", "gate_layout"]
 
 NUMBER_BITS = 5
 VALUE_BITS = 4
@@ -102,6 +102,56 @@ class Semaphores(wiring.Component):
         return m
 
 
+class SerialSemaphores(Semaphores):
+    """``Semaphores`` of which one is raised, or taken, per cycle: raises first, lowest index first.
+
+    Timing: a semaphore can be taken in the cycle after it was raised.
+
+    Parameters
+    ----------
+    count : int
+        Number of semaphores, a power of two.
+    waiters, raisers : int
+        Numbers of ports.
+
+    Members
+    -------
+    wait, raise_, overflow : arrays of streams, and ``Out(raisers)``
+        As in ``Semaphores``.
+    """
+    def elaborate(self, platform):
+        m = Module()
+        values = [Signal(VALUE_BITS, name=f"value{i}") for i in range(self.count)]
+        above  = [value.any() for value in values]
+        number = Signal(range(self.count))
+        value  = Signal(VALUE_BITS)
+        raising, taking = Signal(), Signal()
+        can    = Signal(self.waiters)   # be served
+        changed = Signal(VALUE_BITS)
+        m.d.comb += [
+            can.eq(Cat(port.valid & choose(above, port.payload) for port in self.wait)),
+            taking.eq(can.any() & ~raising),
+            value.eq(choose(values, number)),
+            changed.eq(value + Mux(raising, 1, ~0)),
+        ]
+        for i in reversed(range(self.waiters)):
+            with m.If(can[i]):
+                m.d.comb += number.eq(self.wait[i].payload)
+            m.d.comb += self.wait[i].ready.eq(can[i] & ~can[:i].any() & ~raising)
+        for i in reversed(range(self.raisers)):
+            with m.If(self.raise_[i].valid):
+                m.d.comb += [
+                    raising.eq(1), number.eq(self.raise_[i].payload),
+                    *(self.raise_[j].ready.eq(i == j) for j in range(i, self.raisers)),
+                ]
+        for i, own in enumerate(values):
+            with m.If((taking | (raising & ~value.all())) & (number == i)):
+                m.d.sync += own.eq(changed)
+        m.d.sync += self.overflow.eq(Mux(raising & value.all(),
+                                         Cat(port.valid & port.ready for port in self.raise_), 0))
+        return m
+
+
 class Gate(wiring.Component):
     """Takes an engine's semaphores ahead of time, so that an open gate costs no cycle.
 
@@ -126,9 +176,18 @@ class Gate(wiring.Component):
         The element may be issued.
     wait : ``Out(stream of number)``
         To a port of ``Semaphores``.
+
+    Parameters
+    ----------
+    loops : int
+        Depth of nesting.
+    held : bool
+        Whether ``waits`` stay as they are until the command's last element is issued: they are not
+        kept here.
     """
-    def __init__(self, *, loops: int):
+    def __init__(self, *, loops: int, held: bool = False):
         self.loops = loops
+        self.held = held
         super().__init__({
             "waits": In(stream.Signature(gate_layout)),
             "first": In(loops),
@@ -142,7 +201,7 @@ class Gate(wiring.Component):
         m = Module()
         new  = self.waits.payload
         waits = Signal(2)  # slots in use
-        numbers = Signal(new.number.shape(), reset_less=True)
+        numbers = new.number if self.held else Signal(new.number.shape(), reset_less=True)
         inside = [Signal(self.loops, name=f"inside{slot}", reset_less=True)
                   for slot in range(2)]     # the loops inside the slot's level
         ahead = Signal()  # these are for a command that has not begun
@@ -169,7 +228,9 @@ class Gate(wiring.Component):
             with m.Elif(self.wait.valid & self.wait.ready & (slot_asked == slot)):
                 m.d.sync += [have[slot].eq(1), want[slot].eq(0)]
         with m.If(take):
-            m.d.sync += [waits.eq(new.valid), numbers.eq(new.number), ahead.eq(1)]
+            m.d.sync += [waits.eq(new.valid), ahead.eq(1)]
+            if not self.held:
+                m.d.sync += numbers.eq(new.number)
         with m.Elif(self.pass_ & begins):
             m.d.sync += ahead.eq(0)
         m.d.comb += [
@@ -215,9 +276,13 @@ class Raiser(wiring.Component):
     ----------
     depth : int
         Event pairs that can wait.
+    held : bool
+        Whether ``number`` and ``index`` stay as they are while a raise is pending: they are not
+        kept here.
     """
-    def __init__(self, *, depth: int = 4):
+    def __init__(self, *, depth: int = 4, held: bool = False):
         self.depth = depth
+        self.held = held
         super().__init__({
             "event": In(2),
             "number": In(data.ArrayLayout(NUMBER_BITS, 2)),
@@ -231,10 +296,11 @@ class Raiser(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        pair = data.StructLayout({"event": 2, "number": data.ArrayLayout(NUMBER_BITS, 2),
-                                  "index": INDEX_BITS})
+        beside = {} if self.held else {"number": self.number.shape(), "index": INDEX_BITS}
+        pair = data.StructLayout({"event": 2, **beside})
         m.submodules.pairs = pairs = ShortQueue(shape=pair, depth=self.depth)
         head = pairs.o.payload
+        said = self if self.held else head
         owed = Signal(range(self.depth + 1))  # pairs that are due
         slot = Signal()  # which of the head's raises goes next
         second = Signal()  # the head's slot 0 is done
@@ -242,14 +308,13 @@ class Raiser(wiring.Component):
         m.d.comb += [
             pairs.i.valid.eq(self.event.any()),
             pairs.i.payload.event.eq(self.event),
-            pairs.i.payload.number.eq(self.number),
-            pairs.i.payload.index.eq(self.index),
-            self.raise_index.eq(head.index),
+            *(pairs.i.payload[name].eq(getattr(self, name)) for name in beside),
+            self.raise_index.eq(said.index),
             self.ready.eq(pairs.i.ready),
             self.pending.eq(pairs.o.valid),
             slot.eq(second | ~head.event[0]),
             self.raise_.valid.eq(owed != 0),
-            self.raise_.payload.eq(head.number[slot]),
+            self.raise_.payload.eq(said.number[slot]),
             taken.eq(self.raise_.valid & self.raise_.ready),
             pairs.o.ready.eq(taken & (slot | ~head.event[1])),
         ]

@@ -7,10 +7,11 @@ from amaranth.utils import bits_for, exact_log2
 
 from .axi import write_tag
 from .bursts import BurstSplitter, burst_layout
-from .choose import choose
+from .choose import at_most, choose
 from .config import CoreConfig
 from .fifo import Fifo, ShortQueue
 from .isa import ErrorCode, Opcode
+from .narrow import memory_bits
 from .record import RECORD_BITS, engine_ports
 from .scratchpad import ReadPort, Scratchpad
 from .semaphore import Raiser
@@ -53,7 +54,7 @@ class StoreEngine(wiring.Component):
         The command that waits.
     error : ``Out(error_layout)``
     """
-    WORDS = 32  # bus words between scratchpad and bus
+    WORDS = 32  # bus words between scratchpad and bus; in a compact core one
 
     def __init__(self, *, config: CoreConfig):
         self.config = config
@@ -78,23 +79,29 @@ class StoreEngine(wiring.Component):
         pad_bytes = self.config.act_row_bytes
         offset_bits = exact_log2(bus_bytes)
         lane_width = lane_bits(self.config)
+        compact = self.config.control.compact
         word_layout = self.words.payload.shape()
         m.submodules.walker = walker = RunWalker(config=self.config, opcode=Opcode.STORE)
         m.submodules.splitter = splitter = BurstSplitter(
-            data_bytes=bus_bytes, max_burst=self.config.bus.max_burst)
+            data_bytes=bus_bytes, max_burst=self.config.bus.max_burst,
+            address_bits=memory_bits(self.config))
         # A row that is wider than a bus word is read one word's worth at a time.
         m.submodules.stepper = stepper = RunStepper(
             config=self.config, chunk_bytes=bus_bytes if pad_bytes > bus_bytes else None)
-        m.submodules.words = words = Fifo(shape=word_layout, depth=self.WORDS)
-        m.submodules.raiser = raiser = Raiser()
+        m.submodules.raiser = raiser = Raiser(held=compact)
         wiring.connect(m, wiring.flipped(self.command), walker.command)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
         m.d.comb += self.raise_index.eq(raiser.raise_index)
-        wiring.connect(m, words.o, wiring.flipped(self.words))
 
         # Every run goes to the splitter, for its addresses, and to the stepper, for its rows.
+        taken, none_taken = self.bursts, Const(1)
+        if not compact:
+            m.submodules.bursts = bursts = ShortQueue(shape=taken.payload.shape(), depth=2)
+            wiring.connect(m, bursts.o, wiring.flipped(taken))
+            taken, none_taken = bursts.i, bursts.empty
         tag = Signal(write_tag, reset_less=True)
+        settings = walker.settings
         run = walker.run.payload
         go = walker.run.valid & walker.run.ready
         m.d.comb += [
@@ -105,51 +112,55 @@ class StoreEngine(wiring.Component):
             stepper.run.payload.lane.eq(run.lane),
             stepper.run.payload.offset.eq(run.address[:offset_bits]),
             stepper.run.payload.first.eq(run.first),
-            stepper.settings.eq(walker.settings),
+            stepper.settings.eq(settings),
             splitter.run.valid.eq(go),
             splitter.run.payload.address.eq(run.address),
-            splitter.run.payload.bytes.eq(walker.settings.run_bytes),
+            splitter.run.payload.bytes.eq(settings.run_bytes),
             # Nothing of a run whose address is not allowed.
-            self.bursts.valid.eq(splitter.burst.valid & ~walker.error.valid),
-            splitter.burst.ready.eq(self.bursts.ready),
-            self.bursts.payload.burst.eq(splitter.burst.payload),
-            self.bursts.payload.tag.eq(tag),
-            self.bursts.payload.tag.event.eq(Mux(splitter.burst.payload.last, tag.event, 0)),
+            taken.valid.eq(splitter.burst.valid & ~walker.error.valid),
+            splitter.burst.ready.eq(taken.ready),
+            taken.payload.burst.eq(splitter.burst.payload),
+            taken.payload.tag.eq(tag),
+            taken.payload.tag.event.eq(Mux(splitter.burst.payload.last, tag.event, 0)),
         ]
         with m.If(go):
-            m.d.sync += [
-                tag.event.eq(run.event),
-                tag.number.eq(walker.settings.number),
-                tag.index.eq(walker.settings.index),
-            ]
+            m.d.sync += tag.event.eq(run.event)
+            if not compact:
+                m.d.sync += [tag.number.eq(settings.number), tag.index.eq(settings.index)]
 
         # The read, with room for its word reserved.
         piece = stepper.piece.payload
         place = data.StructLayout({
             "lane": lane_width, "offset": offset_bits, "last": offset_bits, "word_end": 1})
-        m.submodules.reads = reads = ShortQueue(
-            shape=data.StructLayout({"row": len(self.act.addr), "place": place}), depth=2)
-        read  = reads.o.payload
+        read_layout = data.StructLayout({"row": len(self.act.addr), "place": place})
+        wanted = stream.Signature(read_layout).create()
+        reads = wanted
+        if not compact:
+            m.submodules.reads = queue = ShortQueue(shape=read_layout, depth=2)
+            wiring.connect(m, wanted, queue.i)
+            reads = queue.o
+        read  = reads.payload
         step  = Signal()
-        space = Signal(signed(bits_for(self.WORDS) + 1), init=self.WORDS - 1)  # words, less one
+        leaves = Signal()   # a word goes to the bus
+        room  = 1 if compact else self.WORDS
+        space = Signal(signed(bits_for(room) + 1), init=room - 1)   # words, less one
         bad_row = Signal()
         m.d.comb += [
             bad_row.eq(stepper.piece.valid & piece.outside),
-            reads.i.valid.eq(stepper.piece.valid & ~piece.outside),
-            stepper.piece.ready.eq(reads.i.ready & ~piece.outside),
-            reads.i.payload.row.eq(piece.row),
-            reads.i.payload.place.lane.eq(piece.lane),
-            reads.i.payload.place.offset.eq(piece.offset),
-            reads.i.payload.place.last.eq(piece.offset + piece.more),
-            reads.i.payload.place.word_end.eq(piece.word_end),
-            self.act.valid.eq(reads.o.valid & ~space[-1] & ~self.halt),
+            wanted.valid.eq(stepper.piece.valid & ~piece.outside),
+            stepper.piece.ready.eq(wanted.ready & ~piece.outside),
+            wanted.payload.row.eq(piece.row),
+            wanted.payload.place.lane.eq(piece.lane),
+            wanted.payload.place.offset.eq(piece.offset),
+            wanted.payload.place.last.eq(piece.offset + piece.more),
+            wanted.payload.place.word_end.eq(piece.word_end),
+            self.act.valid.eq(reads.valid & ~space[-1] & ~self.halt),
             self.act.addr.eq(read.row),
             step.eq(self.act.valid & self.act.ready),
-            reads.o.ready.eq(step),
+            reads.ready.eq(step),
             self.busy.eq(step),
         ]
-        m.d.sync += space.eq(space - (step & read.place.word_end)
-                             + (words.o.valid & words.o.ready))
+        m.d.sync += space.eq(space - (step & read.place.word_end) + leaves)
 
         # The row comes: turn its bytes to their places in the word, and collect the word.
         moving, valid = read.place, step
@@ -171,7 +182,7 @@ class StoreEngine(wiring.Component):
         word_valid = Signal()
         turned = Signal(8 * bus_bytes)
         m.d.comb += turned.eq(rotate_bytes(chunk, (moving.offset - moving.lane)[:offset_bits]))
-        mask = Cat((moving.offset <= i if i + 1 < bus_bytes else 1) & (i <= moving.last if i else 1)
+        mask = Cat(at_most(moving.offset, i) & (~at_most(moving.last, i - 1) if i else 1)
                    for i in range(bus_bytes))
         with m.If(valid):
             for i in range(bus_bytes):
@@ -181,11 +192,22 @@ class StoreEngine(wiring.Component):
                 word.strobe.eq(collected | mask),
                 collected.eq(Mux(moving.word_end, 0, collected | mask)),
             ]
-        m.d.sync += word_valid.eq(valid & moving.word_end)
-        m.d.comb += [words.i.valid.eq(word_valid), words.i.payload.eq(word)]
+        complete = valid & moving.word_end
+        if compact:
+            none = Const(1)
+            m.d.comb += [self.words.valid.eq(word_valid), self.words.payload.eq(word)]
+            m.d.sync += word_valid.eq(complete | (word_valid & ~self.words.ready))
+        else:
+            m.submodules.words = words = Fifo(shape=word_layout, depth=self.WORDS)
+            none = words.empty
+            wiring.connect(m, words.o, wiring.flipped(self.words))
+            m.d.comb += [words.i.valid.eq(word_valid), words.i.payload.eq(word)]
+            m.d.sync += word_valid.eq(complete)
+        m.d.comb += leaves.eq(self.words.valid & self.words.ready)
 
         # Memory's answers.
         tag_done = self.done.payload.tag
+        done_of = settings if compact else tag_done     # what says the number and the index
         bursts_out = Signal(range(self.config.bus.write_bursts + 1))
         m.d.sync += bursts_out.eq(bursts_out + (self.bursts.valid & self.bursts.ready)
                                   - (self.done.valid & self.done.ready))
@@ -193,15 +215,15 @@ class StoreEngine(wiring.Component):
             self.done.ready.eq(raiser.ready | ~tag_done.event.any() | self.halt),
             raiser.event.eq(Mux(self.done.valid & ~self.halt, tag_done.event, 0)),
             raiser.due.eq(self.done.valid & self.done.ready & tag_done.event.any() & ~self.halt),
-            raiser.number.eq(tag_done.number),
-            raiser.index.eq(tag_done.index),
+            raiser.number.eq(done_of.number),
+            raiser.index.eq(done_of.index),
         ]
-        still = (stepper.idle & ~reads.o.valid & ~under_way & ~word_valid & words.empty
-                 & splitter.idle & (bursts_out == 0) & ~raiser.pending)
+        still = (stepper.idle & ~reads.valid & ~under_way & ~word_valid & none
+                 & splitter.idle & none_taken & (bursts_out == 0) & ~raiser.pending)
         m.d.comb += [
             self.blocked.eq(walker.waiting),
             self.waiting.eq(walker.waiting & still),
-            self.waiting_index.eq(walker.settings.index),
+            self.waiting_index.eq(settings.index),
             self.idle.eq(~self.command.valid & walker.idle & still),
             self.error.eq(walker.error),
         ]
@@ -215,6 +237,6 @@ class StoreEngine(wiring.Component):
             m.d.comb += [
                 self.error.valid.eq(1),
                 self.error.code.eq(ErrorCode.WRITE_RESPONSE),
-                self.error.index.eq(tag_done.index),
+                self.error.index.eq(done_of.index),
             ]
         return m

@@ -5,16 +5,17 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
+from .choose import at_most
 from .config import CoreConfig
 from .isa import COMMANDS, ErrorCode, LoadMode, Memory, Opcode
+from .narrow import index_bits, memory_bits, pad_bits, walked_bits
 from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
 from .semaphore import at_level
 from .walk import CommandWalker
 
-__all__ = ["RunStepper", "RunWalker", "lane_bits", "pad_shapes", "place_layout", "ring_row",
-           "rotate_bytes", "row_bits", "run_layout", "settings_layout"]
-
-ROW_BITS = 16
+__all__ = ["RunStepper", "RunWalker", "lane_bits", "pad_shapes", "place_layout", "ring_fits",
+           "ring_row",
+           "rotate_bytes", "row_bits", "run_layout", "settings_layout", "walk_widths"]
 
 
 def pad_shapes(config: CoreConfig) -> dict[Memory, tuple[int, int, int]]:
@@ -34,9 +35,14 @@ def ring_row(row, base, ring):
     """``row`` kept within the aligned ring of ``2 ** ring`` rows around ``base``; 0: no ring."""
     bits = []
     for i in range(len(row)):
-        outside = ring != 0 if i >= 15 else (ring != 0) & (ring <= i)
+        outside = ring != 0 if i >= 15 else (ring != 0) & at_most(ring, i)
         bits.append(Mux(outside, base[i], row[i]))
     return Cat(*bits)
+
+
+def ring_fits(config: CoreConfig, ring, rows: int):
+    """Whether a ring is no larger than its memory, in a compact core, which walks no wider."""
+    return at_most(ring, exact_log2(rows)) if config.control.compact else Const(1)
 
 
 def lane_bits(config: CoreConfig) -> int:
@@ -47,6 +53,15 @@ def lane_bits(config: CoreConfig) -> int:
 def row_bits(config: CoreConfig) -> int:
     """Bits of a row's number in any scratchpad."""
     return exact_log2(max(rows for rows, _, _ in pad_shapes(config).values()))
+
+
+def walk_widths(config: CoreConfig) -> dict[str, int]:
+    """Bits of the addresses that loads and stores walk: ``memory`` and ``pad`` in bytes, and the
+    ``row`` in a scratchpad."""
+    shapes = pad_shapes(config).values()
+    return {"memory": memory_bits(config),
+            "pad": pad_bits(config, max(rows * pitch for rows, _, pitch in shapes)),
+            "row": walked_bits(config, max(rows for rows, _, _ in shapes))}
 
 
 def rotate_bytes(value, amount):
@@ -60,15 +75,16 @@ def run_layout(config: CoreConfig) -> data.StructLayout:
     """A run: its first ``address`` in memory; ``row`` and first ``lane`` in the scratchpad;
     whether its end is the ``event`` of raising slot 0, 1; whether it is the command's ``first``."""
     return data.StructLayout({
-        "address": 32, "row": ROW_BITS, "lane": lane_bits(config), "event": 2, "first": 1})
+        "address": 32, "row": walk_widths(config)["row"], "lane": lane_bits(config), "event": 2,
+        "first": 1})
 
 
 def place_layout(config: CoreConfig) -> data.StructLayout:
     """What ``RunStepper`` needs of a run: as in ``run_layout``, and instead of the address the
     ``offset`` of the first byte in its bus word."""
     return data.StructLayout({
-        "row": ROW_BITS, "lane": lane_bits(config), "offset": exact_log2(config.bus.data_bytes),
-        "event": 2, "first": 1})
+        "row": walk_widths(config)["row"], "lane": lane_bits(config),
+        "offset": exact_log2(config.bus.data_bytes), "event": 2, "first": 1})
 
 
 def settings_layout(config: CoreConfig) -> data.StructLayout:
@@ -77,10 +93,10 @@ def settings_layout(config: CoreConfig) -> data.StructLayout:
     ``row``, ``first`` and ``rest`` are the bytes of a row, of the first row, and of all others,
     each less one; ``beyond`` those after the first two, less one. A ``single`` row has no others.
     """
-    lanes = lane_bits(config)
+    lanes, row = lane_bits(config), walk_widths(config)["row"]
     return data.StructLayout({
         "run_bytes": 16, "row": lanes, "first": lanes, "rest": lanes, "beyond": signed(17),
-        "single": 1, "row_step": ROW_BITS, "ring": 4, "base": ROW_BITS, **_PIECE_SETTINGS})
+        "single": 1, "row_step": row, "ring": 4, "base": row, **_PIECE_SETTINGS})
 
 
 _PIECE_SETTINGS = {"memory": 2, "fill": 8, "filling": 1, "number": data.ArrayLayout(5, 2),
@@ -135,12 +151,16 @@ class RunWalker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         loops = self.config.control.load_loops
+        widths = walk_widths(self.config)
         kept = data.StructLayout({
             "settings": settings_layout(self.config), "too_wide": 1, "raises": 2,
             "level": data.ArrayLayout(4, 2),
             # The highest addresses of a run that ends in the window, and in a scratchpad row.
-            "last_address": signed(33), "last_lane": signed(lane_bits(self.config) + 1)})
-        m.submodules.walker = walker = CommandWalker(loops=loops, streams=(32, 32), kept=kept)
+            "last_address": signed(widths["memory"] + 1),
+            "last_lane": signed(lane_bits(self.config) + 1)})
+        m.submodules.walker = walker = CommandWalker(
+            loops=loops, streams=(widths["memory"], widths["pad"]), kept=kept,
+            count_bits=self.config.count_bits, held=self.config.control.compact)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         self._connect_command(m, walker, loops)
 
@@ -149,24 +169,25 @@ class RunWalker(wiring.Component):
         memory_address, pad_address = element.address.s0, element.address.s1
         now = walker.kept.settings
         run = self.run.payload
-        row = Signal(32)
+        row = Signal(widths["pad"])
         fits = Signal()
-        for memory, (_, _, pitch) in pad_shapes(self.config).items():
+        for memory, (rows, _, pitch) in pad_shapes(self.config).items():
             with m.If(now.memory == memory):
                 lane = pad_address[:exact_log2(pitch)]
                 m.d.comb += [
                     row.eq(pad_address[exact_log2(pitch):]),
                     run.lane.eq(lane),
-                    fits.eq((lane <= walker.kept.last_lane) & ~walker.kept.too_wide),
+                    fits.eq(ring_fits(self.config, now.ring, rows)),
                 ]
         in_window = Signal()
         in_pad  = Signal()
         wrong   = Signal()
         code    = Signal(ErrorCode, reset_less=True)
-        index   = Signal(INDEX_BITS, reset_less=True)
+        index   = Signal(index_bits(self.config), reset_less=True)
         m.d.comb += [
             in_window.eq((memory_address <= walker.kept.last_address) | now.filling),
-            in_pad.eq(fits & ((now.ring != 0) | (row[ROW_BITS:] == 0))),
+            in_pad.eq(fits & (run.lane <= walker.kept.last_lane) & ~walker.kept.too_wide
+                      & ((now.ring != 0) | (row[len(run.row):] == 0))),
             run.address.eq(memory_address),
             run.row.eq(row),
             run.event.eq(Cat(
@@ -181,7 +202,7 @@ class RunWalker(wiring.Component):
             self.idle.eq(walker.idle),
             self.error.valid.eq(wrong),
             self.error.code.eq(code),
-            self.error.index.eq(index),
+            self.error.index.eq(now.index if walker.held else index),
         ]
         with m.If(walker.pass_):
             m.d.sync += [
@@ -199,7 +220,7 @@ class RunWalker(wiring.Component):
         valid, number, level = record.slots("wait")
         raises, raise_number, _ = record.slots("raise")
         run_bytes, row_bytes = record["run_bytes"], record["row_bytes"]
-        single = run_bytes <= row_bytes
+        single = Signal()
         memory = (record["memory"][:len(settings.memory)] if self.opcode == Opcode.LOAD
                   else Const(Memory.ACT, len(settings.memory)))
         for i in range(loops):
@@ -217,21 +238,28 @@ class RunWalker(wiring.Component):
             command.waits.number.eq(number),
             command.waits.level.eq(level),
             command.kept.too_wide.eq(row_bytes[lane_bits(self.config):].any()),
-            command.kept.last_address.eq(self.window_bytes - run_bytes),
+            single.eq(run_bytes <= row_bytes),
             command.kept.raises.eq(raises),
             command.kept.level.eq(level),
             settings.run_bytes.eq(run_bytes),
-            settings.row.eq(row_bytes - 1),
-            settings.first.eq(Mux(single, run_bytes - 1, row_bytes - 1)),
-            settings.rest.eq(run_bytes + ~row_bytes),
-            settings.beyond.eq(run_bytes + ~(row_bytes << 1)),
-            settings.single.eq(single),
             settings.row_step.eq(record["row_step"]),
             settings.memory.eq(memory),
             settings.ring.eq(record["ring", 0]),
             settings.number.eq(raise_number),
-            settings.index.eq(record.index),
+            settings.index.eq(record.index[:index_bits(self.config)]),
         ]
+        for target, value in (
+                (command.kept.last_address, self.window_bytes - run_bytes),
+                (settings.row, row_bytes - 1),
+                (settings.first, Mux(single, run_bytes - 1, row_bytes - 1)),
+                (settings.rest, run_bytes + ~row_bytes),
+                (settings.beyond, run_bytes + ~(row_bytes << 1)),
+                (settings.single, single)):
+            if walker.held:     # long enough to put down what is computed
+                found = Signal(target.shape(), reset_less=True)
+                m.d.sync += found.eq(value)
+                value = found
+            m.d.comb += target.eq(value)
         if self.opcode == Opcode.LOAD:
             m.d.comb += [
                 settings.fill.eq(record["fill"]),
@@ -266,7 +294,8 @@ class RunStepper(wiring.Component):
     run : ``In(stream of place_layout)``
         The runs.
     settings : ``In(settings_layout)``
-        Of the command that begins with ``run``; looked at with a command's first run only.
+        Of the command that begins with ``run``; looked at with a command's first run only, and in
+        a compact core as long as a run is inside.
     piece : ``Out(stream of structures)``
         What comes from or goes to one ``row`` and one bus word: from byte ``lane`` of the row and
         from byte ``offset`` of the word as many bytes as ``more`` and one; whether the row lies
@@ -299,12 +328,14 @@ class RunStepper(wiring.Component):
         run, piece = self.run.payload, self.piece.payload
 
         # First stage: rows, and their chunks.
-        settings = Signal(settings_layout(self.config), reset_less=True)
+        use    = self.settings
+        held   = self.config.control.compact
+        settings = use if held else Signal(settings_layout(self.config), reset_less=True)
         inside = Signal()
         begins = Signal(reset_less=True)    # the first piece of its run
         offset = Signal(offset_bits, reset_less=True)
         event  = Signal(2, reset_less=True)
-        row    = Signal(ROW_BITS, reset_less=True)
+        row    = Signal(run.row.shape(), reset_less=True)
         first_lane = Signal(lane_width, reset_less=True)
         lane   = Signal(lane_width, reset_less=True)
         left   = Signal(lane_width, reset_less=True)
@@ -315,7 +346,6 @@ class RunStepper(wiring.Component):
         cut    = Signal()   # the row goes on behind this piece
         take   = Signal()   # the piece moves to the second stage
         next_row = Mux(beyond[-1], rest, settings.row)
-        use    = self.settings
         first  = Mux(run.first, use.first, settings.first)
         m.d.comb += [
             more.eq(left),
@@ -348,8 +378,9 @@ class RunStepper(wiring.Component):
                 beyond.eq(Mux(run.first, use.beyond, settings.beyond)),
                 last_row.eq(Mux(run.first, use.single, settings.single)),
             ]
-            with m.If(run.first):
-                m.d.sync += settings.eq(use)
+            if not held:
+                with m.If(run.first):
+                    m.d.sync += settings.eq(use)
         if self.chunk_bytes is not None:
             chunk_bits = exact_log2(self.chunk_bytes)
             over = Signal(signed(max(lane_width, chunk_bits) + 2), reset_less=True)
@@ -399,11 +430,15 @@ class RunStepper(wiring.Component):
                     now.more.eq(now_over),
                     now_over.eq(_beyond(now_over, Const(0, offset_bits))),
                 ]
+        of_piece = [self.now[name].eq(settings[name]) for name in _PIECE_SETTINGS]
+        if held:
+            m.d.comb += of_piece
         with m.If(take):
             run_end = ~cut & last_row
+            if not held:
+                m.d.sync += of_piece
             m.d.sync += [
                 valid.eq(1),
-                *(self.now[name].eq(settings[name]) for name in _PIECE_SETTINGS),
                 now.row.eq(ringed),
                 now.outside.eq(outside),
                 now.lane.eq(lane),

@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import CoreConfig
+from .function import fun_port
 from .groups import GroupSequencer
-from .lanes import VectorLanes, fun_port
+from .lanes import VectorLanes
 from .parameters import PARTS
 from .record import RECORD_BITS, engine_ports
 from .scratchpad import ReadPort, WritePort

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .affine import AffineWalker
-from .fifo import Fork
+from .fifo import Fork, ShortQueue
 from .semaphore import Gate, gate_layout
 
 __all__ = ["CommandWalker"]
@@ -35,6 +35,16 @@ class CommandWalker(wiring.Component):
         What stays beside a command's elements.
     waits : bool
         Whether the walk waits for semaphores.
+    count_bits : int
+        Width of a loop count.
+    queued : bool
+        Whether elements go through a queue, so that neither the walk nor what stays beside the
+        elements hangs on what becomes of them in the same cycle: the first leaves three cycles
+        after its command came, and there is a cycle between commands; more before those of fewer
+        than three elements.
+    held : bool
+        Whether ``command`` stays as it is after it was accepted, until the walk is idle, and comes
+        only then: it is not kept here. Not together with ``queued``.
 
     Members
     -------
@@ -45,7 +55,8 @@ class CommandWalker(wiring.Component):
     kept : ``Out(kept)``
         Of the command of the element at ``o``.
     begin : ``Out(1)``
-        A command's first element is at ``o`` from the next cycle on; ``command`` is that command.
+        The element at ``o`` from the next cycle on is of another command; ``command`` is that
+        command.
     open : ``Out(1)``
         The element at ``o`` has its tokens. Not after ``pass_``, if it needed any.
     pass_ : ``In(1)``
@@ -56,11 +67,16 @@ class CommandWalker(wiring.Component):
         No element is inside.
     """
     def __init__(self, *, loops: int, streams: Sequence[int], kept: data.StructLayout,
-                 waits: bool = True):
+                 waits: bool = True, count_bits: int = 16, queued: bool = False,
+                 held: bool = False):
         self.loops = loops
         self.streams = tuple(streams)
         self.waits = waits
-        self.walker = AffineWalker(loops=loops, streams=self.streams)
+        self.count_bits = count_bits
+        self.queued = queued
+        self.held = held
+        self.walker = AffineWalker(loops=loops, streams=self.streams, count_bits=count_bits,
+                                   held=held)
         super().__init__({
             "command": In(stream.Signature(data.StructLayout({
                 "walk": self.walker.walk_layout, "waits": gate_layout, "kept": kept}))),
@@ -76,31 +92,52 @@ class CommandWalker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         command = self.command.payload
-        kept = Signal(self.kept.shape(), reset_less=True)
         m.submodules.walker = walker = self.walker
         m.submodules.fork = fork = Fork(shape=command.shape(), ways=2 + self.waits)
         wiring.connect(m, wiring.flipped(self.command), fork.i)
-        wiring.connect(m, walker.o, wiring.flipped(self.o))
+        idle, begin = walker.idle, walker.begin
+        if self.queued:
+            m.submodules.queue = queue = ShortQueue(shape=walker.element, depth=2)
+            wiring.connect(m, walker.o, queue.i)
+            idle = walker.idle & ~queue.o.valid
+            # What stays beside elements comes after the command before it, and before its own.
+            over = Signal(init=1)
+            begin = fork.o[1].valid & over
+            with m.If(begin):
+                m.d.sync += over.eq(0)
+            with m.Elif(self.o.valid & self.o.ready & self.o.payload.last.all()):
+                m.d.sync += over.eq(1)
+            m.d.comb += [
+                self.o.valid.eq(queue.o.valid & ~over),
+                self.o.payload.eq(queue.o.payload),
+                queue.o.ready.eq(self.o.ready & ~over),
+            ]
+        else:
+            wiring.connect(m, walker.o, wiring.flipped(self.o))
         m.d.comb += [
             walker.walk.valid.eq(fork.o[0].valid),
             walker.walk.payload.eq(command.walk),
             fork.o[0].ready.eq(walker.walk.ready),
-            fork.o[1].ready.eq(walker.begin),
-            self.begin.eq(walker.begin),
-            self.kept.eq(kept),
-            self.idle.eq(walker.idle),
+            fork.o[1].ready.eq(begin),
+            self.begin.eq(begin),
+            self.idle.eq(idle),
         ]
-        with m.If(walker.begin):
-            m.d.sync += kept.eq(command.kept)
+        if self.held:
+            m.d.comb += self.kept.eq(command.kept)
+        else:
+            kept = Signal(self.kept.shape(), reset_less=True)
+            m.d.comb += self.kept.eq(kept)
+            with m.If(begin):
+                m.d.sync += kept.eq(command.kept)
         if self.waits:
-            m.submodules.gate = gate = Gate(loops=self.loops)
+            m.submodules.gate = gate = Gate(loops=self.loops, held=self.held)
             wiring.connect(m, gate.wait, wiring.flipped(self.wait))
             m.d.comb += [
                 gate.waits.valid.eq(fork.o[2].valid),
                 gate.waits.payload.eq(command.waits),
                 fork.o[2].ready.eq(gate.waits.ready),
-                gate.first.eq(walker.o.payload.first),
-                gate.last.eq(walker.o.payload.last),
+                gate.first.eq(self.o.payload.first),
+                gate.last.eq(self.o.payload.last),
                 gate.pass_.eq(self.pass_),
                 self.open.eq(gate.open),
             ]

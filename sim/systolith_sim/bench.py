@@ -33,7 +33,8 @@ class BenchError(AssertionError):
 
 def run_bench(component: wiring.Component, *, name: str, test_module: str | Path,
               parameters: Mapping[str, Any] | None = None, testcase: str | None = None,
-              seed: int = 1, trace: str | Path | None = None) -> int:
+              seed: int = 1, trace: str | Path | None = None, sources: tuple[str, ...] = (),
+              top: str | None = None) -> int:
     """Emit ``component`` with assertions, build it once, and run the cocotb tests on it.
 
     Parameters
@@ -51,6 +52,10 @@ def run_bench(component: wiring.Component, *, name: str, test_module: str | Path
         Of the bench's randomness and of the registers' contents before reset.
     trace : path or None
         Waveform file (VCD) to write.
+    sources : tuple of str
+        Verilog of modules that ``component`` instantiates, or that stand around it.
+    top : str or None
+        Name of the top module where it is one of theirs.
 
     Returns
     -------
@@ -72,7 +77,8 @@ def run_bench(component: wiring.Component, *, name: str, test_module: str | Path
         raise ToolError("cocotb must be installed for benches: "
                         "pip install 'systolith[sim]'") from None
 
-    verilog = emit_verilog(component, name=name, assertions=True)
+    verilog = "\n".join([emit_verilog(component, name=name, assertions=True), *sources])
+    name = top or name
     flags = [*_FLAGS, *(["--trace-vcd"] if trace else [])]
     key = digest(verilog, name, WAIVERS.read_bytes(), verilator_version(), " ".join(flags),
                  MAKE_VARIABLES, metadata.version("cocotb"), str(config.libs_dir))

@@ -54,9 +54,11 @@ struct Chip {
 
 extern "C" {
 
-void* chip_new(unsigned divisor) {
+// Where a seed is given, what has no initial value begins at random.
+void* chip_new(unsigned divisor, unsigned seed) {
     Chip* chip = new Chip;
     chip->divisor = divisor;
+    if (seed) chip->context.randReset(2), chip->context.randSeed(seed);
     chip->top = new Vchip{&chip->context, "chip"};
     chip->top->uart_rx = 1;
     return chip;
@@ -89,11 +91,6 @@ void chip_run(void* pointer, uint64_t cycles) {
 }
 
 uint64_t chip_cycle(void* pointer) { return static_cast<Chip*>(pointer)->cycle; }
-uint64_t chip_waiting(void* pointer) { return static_cast<Chip*>(pointer)->out.size(); }
-uint64_t chip_unsent(void* pointer) {
-    Chip* chip = static_cast<Chip*>(pointer);
-    return chip->in.size() + (chip->sending > 0);
-}
 unsigned chip_leds(void* pointer) { return static_cast<Chip*>(pointer)->top->led; }
 
 }

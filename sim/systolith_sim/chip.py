@@ -4,7 +4,16 @@ import ctypes
 import shutil
 from pathlib import Path
 
-from .build import FAST_FLAGS, FAST_MAKE_VARIABLES, WAIVERS, cached, digest, run_verilator
+from .build import (
+    CHECKED_FLAGS,
+    CHECKED_MAKE_VARIABLES,
+    FAST_FLAGS,
+    FAST_MAKE_VARIABLES,
+    WAIVERS,
+    cached,
+    digest,
+    run_verilator,
+)
 from .tools import verilator_version
 
 __all__ = ["ChipPort"]
@@ -13,24 +22,22 @@ HARNESS = Path(__file__).parent / "chip.cpp"
 
 _pointer, _u64, _unsigned = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint
 _FUNCTIONS = {
-    "chip_new": (_pointer, [_unsigned]),
+    "chip_new": (_pointer, [_unsigned, _unsigned]),
     "chip_free": (None, [_pointer]),
     "chip_send": (None, [_pointer, ctypes.c_char_p, _u64]),
     "chip_receive": (_u64, [_pointer, ctypes.c_char_p, _u64, _u64]),
     "chip_run": (None, [_pointer, _u64]),
     "chip_cycle": (_u64, [_pointer]),
-    "chip_waiting": (_u64, [_pointer]),
-    "chip_unsent": (_u64, [_pointer]),
     "chip_leds": (_unsigned, [_pointer]),
 }
 
 
 class ChipPort:
-    """The serial line of a simulated chip, with the methods of ``serial.Serial`` that links use.
+    """The serial line of a simulated chip, a ``systolith.link.Port``.
 
     Time is the chip's: a timeout of a second is ``clock_hz`` cycles. Registers are 0 when it
-    begins, as those of an FPGA are. The top module has the ports ``clk``, ``uart_rx``, ``uart_tx``
-    and ``led``.
+    begins, as those of an FPGA are, or random where they have no initial value. The top module has
+    the ports ``clk``, ``uart_rx``, ``uart_tx`` and ``led``.
 
     Parameters
     ----------
@@ -44,6 +51,9 @@ class ChipPort:
         Cycles of a second.
     timeout : float or None
         Seconds that a read waits; None: until all bytes have come.
+    seed : int or None
+        Of what begins at random, 1 or more; such a chip is built faster and runs slower. None:
+        all is 0.
 
     Raises
     ------
@@ -51,24 +61,19 @@ class ChipPort:
         Verilator is missing or refuses the text.
     """
     def __init__(self, verilog: str, *, name: str = "top", divisor: int, clock_hz: float,
-                 timeout: float | None = 1.0):
+                 timeout: float | None = 1.0, seed: int | None = None):
         self.clock_hz = clock_hz
         self.timeout = timeout
-        self._library = ctypes.CDLL(str(_build(verilog, name)))
+        self._library = ctypes.CDLL(str(_build(verilog, name, random=seed is not None)))
         for function, (result, arguments) in _FUNCTIONS.items():
             getattr(self._library, function).restype = result
             getattr(self._library, function).argtypes = arguments
-        self._chip = self._library.chip_new(divisor)
+        self._chip = self._library.chip_new(divisor, seed or 0)
 
     def write(self, data: bytes) -> int:
         """Send bytes; time does not pass."""
         self._library.chip_send(self._chip, bytes(data), len(data))
         return len(data)
-
-    def flush(self) -> None:
-        """Run until everything is sent."""
-        while self._library.chip_unsent(self._chip):
-            self.run(1)
 
     def read(self, size: int = 1) -> bytes:
         """Run until so many bytes have come, or the time is over; what has come."""
@@ -76,17 +81,6 @@ class ChipPort:
         cycles = 1 << 62 if self.timeout is None else int(self.timeout * self.clock_hz)
         found = self._library.chip_receive(self._chip, buffer, size, cycles)
         return buffer.raw[:found]
-
-    @property
-    def in_waiting(self) -> int:
-        """Bytes that have come and were not read."""
-        return self._library.chip_waiting(self._chip)
-
-    def reset_input_buffer(self) -> None:
-        """Forget bytes that have come."""
-        waiting = self.in_waiting
-        self._library.chip_receive(self._chip, ctypes.create_string_buffer(max(waiting, 1)),
-                                   waiting, 0)
 
     def run(self, cycles: int) -> None:
         """Let cycles pass."""
@@ -109,17 +103,20 @@ class ChipPort:
             self._chip = None
 
 
-def _build(verilog: str, name: str) -> Path:
+def _build(verilog: str, name: str, *, random: bool) -> Path:
     """The shared library of a chip, in the cache."""
+    flags, make = (*FAST_FLAGS, "--x-initial", "0"), FAST_MAKE_VARIABLES
+    if random:
+        flags, make = CHECKED_FLAGS, CHECKED_MAKE_VARIABLES
     key = digest(verilog, name, HARNESS.read_bytes(), WAIVERS.read_bytes(), verilator_version(),
-                 " ".join(FAST_FLAGS), FAST_MAKE_VARIABLES)
+                 " ".join(flags), make)
     with cached("chips", key) as (folder, building):
         if building is not None:
             (building / "chip.v").write_text(verilog)
             run_verilator([
-                "--cc", "--exe", "--build", "-j", "2", *FAST_FLAGS, "--x-initial", "0",
-                "-CFLAGS", "-fPIC", "--prefix", "Vchip", "--top-module", name, "--Mdir", "obj",
+                "--cc", "--exe", "--build", "-j", "2", *flags, "-CFLAGS", "-fPIC",
+                "--prefix", "Vchip", "--top-module", name, "--Mdir", "obj",
                 "-o", "../libchip.so", "-LDFLAGS", "-shared -Wl,-z,defs",
-                "-MAKEFLAGS", FAST_MAKE_VARIABLES, str(WAIVERS), "chip.v", str(HARNESS)], building)
+                "-MAKEFLAGS", make, str(WAIVERS), "chip.v", str(HARNESS)], building)
             shutil.rmtree(building / "obj")
         return folder / "libchip.so"

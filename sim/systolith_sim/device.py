@@ -6,13 +6,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from systolith.device import Device
-from systolith.errors import CoreError
+from systolith.device import RegisterDevice
 from systolith_hw.config import CoreConfig
 from systolith_hw.emit import emit_verilog
 from systolith_hw.isa import COMMAND_BYTES
 from systolith_hw.observe import ObservedCore
-from systolith_hw.registers import BASIC_COUNTERS, COUNTERS, REGISTERS, constants
+from systolith_hw.registers import COUNTERS, constants
 
 from .harness import Harness
 from .memory import MemoryTiming, memory_timing
@@ -37,7 +36,7 @@ def observed_verilog(config: CoreConfig, *, assertions: bool) -> str:
     return emit_verilog(ObservedCore(config=config), name=config.name, assertions=assertions)
 
 
-class RtlDevice(Device):
+class RtlDevice(RegisterDevice):
     """The core's own Verilog, Verilated, between a memory model and a register master.
 
     Same interface as every other device: addresses are relative to the window, which the whole
@@ -84,7 +83,7 @@ class RtlDevice(Device):
                  seed: int = 0, assertions: bool = False, trace: str | Path | None = None,
                  trace_limit: int = LIMIT, max_cycles: int = 1 << 32, window: int = 0,
                  verilog: str | None = None):
-        super().__init__(config, memory_bytes=memory_bytes)
+        super().__init__(config, memory_bytes=memory_bytes, window=window)
         self.timing = memory_timing(memory, latency=latency, jitter=jitter,
                                     backpressure=backpressure, bandwidth=bandwidth, shared=shared)
         if window < 0 or window % 4096 or window + self.memory_bytes > 1 << config.bus.addr_bits:
@@ -92,9 +91,7 @@ class RtlDevice(Device):
                              f"{self.memory_bytes} within {config.bus.addr_bits} address bits, "
                              f"not {window!r}")
         self.max_cycles = max_cycles
-        self.window = window
         self._memory = np.zeros(self.memory_bytes, np.uint8)
-        self._counters = dict.fromkeys(self._counter_names(), 0)
         self.timeline: Timeline | None = None
         observe = None
         if trace is not None and Path(trace).suffix == ".json":
@@ -150,12 +147,7 @@ class RtlDevice(Device):
                                f"not still run")
         self._counters = {name: self.read_register(COUNTERS[name].name)
                           for name in self._counter_names()}
-        status = self.status()
-        self.act("clear_interrupt")
-        if "error" in status:
-            code, index = self.read_register("error_code"), self.read_register("error_index")
-            self.reset()
-            raise CoreError(code, index)
+        self._end(self.status())
 
     def _run(self, records: bytes) -> bool:
         """Whether the program, ``records``, ended within ``max_cycles``; into the timeline."""
@@ -164,15 +156,6 @@ class RtlDevice(Device):
         finally:
             if self.timeline is not None:
                 self.timeline.add(self.harness.take_observation(), records)
-
-    def start(self, program_address: int, commands: int, *,
-              params: Mapping[int, int] | None = None) -> None:
-        """Begin a program as ``run`` does, and return at once; ``harness.run`` passes the time."""
-        for number, value in (params or {}).items():
-            self.write_register(f"param{number}", value)
-        self.write_register("program_address", program_address)
-        self.write_register("program_commands", commands)
-        self.act("start")
 
     def reset(self) -> None:
         """Reset the core by its register, and set it up for programs again; memory stays.
@@ -194,27 +177,6 @@ class RtlDevice(Device):
                                f"not still be under way")
         self.prepare()
 
-    def read_register(self, name: str) -> int:
-        """Value of the register ``name``, see ``registers.REGISTERS``."""
-        return self.harness.read(REGISTERS[name].offset)
-
-    def write_register(self, name: str, value: int) -> None:
-        """Write the register ``name``."""
-        self.harness.write(REGISTERS[name].offset, value)
-
-    def act(self, bit: str) -> None:
-        """Write 1 to one bit of the register ``control``: ``start`` or its likes."""
-        self.write_register("control", 1 << REGISTERS["control"].bits.index(bit))
-
-    def status(self) -> set[str]:
-        """The bits of the register ``status`` that are 1."""
-        value = self.read_register("status")
-        return {bit for i, bit in enumerate(REGISTERS["status"].bits) if value >> i & 1}
-
-    def counters(self) -> dict[str, int]:
-        """The core's counters at the end of the last run."""
-        return dict(self._counters)
-
     def inject_errors(self, address: int, count: int) -> None:
         """Answer bus accesses to ``count`` bytes from ``address`` with an error from now on."""
         self.harness.inject_errors(self.window + address, self.window + address + count)
@@ -225,23 +187,17 @@ class RtlDevice(Device):
         if self.timeline is not None:
             self.timeline.close()
 
-    def _counter_names(self) -> tuple[str, ...]:
-        return tuple(COUNTERS) if self.config.control.counters else BASIC_COUNTERS
+    def _get(self, offset: int) -> int:
+        return self.harness.read(offset)
+
+    def _set(self, offset: int, value: int) -> None:
+        self.harness.write(offset, value)
 
     def _identify(self) -> None:
         for name, value in constants(self.config).items():
             found = self.read_register(name)
             if found != value:
                 raise RuntimeError(f"register {name} must be {value:#x}, not {found:#x}")
-
-    def prepare(self) -> None:
-        """Set the window, and let the end of a program raise the interrupt."""
-        events = REGISTERS["interrupt_enable"].bits
-        self.write_register("window_low", self.window & 0xffffffff)
-        self.write_register("window_high", self.window >> 32)
-        self.write_register("window_bytes", min(self.memory_bytes, 0xffffffff))
-        self.write_register("interrupt_enable",
-                            1 << events.index("done") | 1 << events.index("error"))
 
     def restart(self) -> None:
         """Pull the reset line, and set the core up for programs again; memory stays."""

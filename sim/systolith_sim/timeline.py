@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from systolith.assembly import disassemble
-from systolith.cycles import group_cycles
+from systolith.groups import group_rows
 from systolith.model.address import loop_offsets, strides_of
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES, COMMANDS, LoadMode, Opcode
@@ -251,7 +251,7 @@ def work_of(record: bytes, config: CoreConfig) -> int:
     if opcode == Opcode.EXECUTE:
         return prod(counts[:config.control.execute_loops])
     if opcode == Opcode.VECTOR:
-        return prod(counts) * group_cycles(fields, config=config)
+        return prod(counts) * group_rows(fields, config=config)
     if opcode == Opcode.LOAD and fields["mode"] == LoadMode.FILL:
         return 0
     size = config.bus.data_bytes

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from systolith_hw.config import CoreConfig
-from systolith_hw.registers import BASIC_COUNTERS, COUNTERS, REGISTERS, constants
+from systolith_hw.registers import COUNTERS, constants
 
-from .device import PAGE_BYTES, Device
-from .errors import CoreError
+from .device import PAGE_BYTES, RegisterDevice
 from .link import Link, LinkError, Port
 
 __all__ = ["DEFAULT_BAUD", "BoardDevice", "SerialPort"]
@@ -75,7 +74,7 @@ class SerialPort:
                             f"{str(error)!r}; check the cable") from error
 
 
-class BoardDevice(Device):
+class BoardDevice(RegisterDevice):
     """A core on a board, behind a serial port.
 
     After a ``LinkError`` the device must ``reconnect``; what was in memory may be gone then.
@@ -113,7 +112,7 @@ class BoardDevice(Device):
                  progress: Callable[[int, int], None] | None = None,
                  open_port: Callable[..., Port] = SerialPort,
                  clock: Callable[[], float] = time.monotonic):
-        super().__init__(config, memory_bytes=memory_bytes)
+        super().__init__(config, memory_bytes=memory_bytes, window=window)
         if isinstance(baud, bool) or not isinstance(baud, int):
             raise TypeError(f"baud must be an integer, not {baud!r}")
         if baud < 1:
@@ -123,13 +122,11 @@ class BoardDevice(Device):
                              f"{config.bus.addr_bits} address bits, not {window!r}")
         self.port = port
         self.baud = baud
-        self.window = window
         self.timeout = timeout
         self.progress = progress
         self._clock = clock
         self._open_port = open_port
         self._wanted = memory_bytes
-        self._counters = dict.fromkeys(self._counter_names(), 0)
         self.link: Link | None = None
         self.reconnect()
 
@@ -196,20 +193,7 @@ class BoardDevice(Device):
         names = self._counter_names()
         values = self._connected().get(COUNTERS[names[0]].offset, len(names))
         self._counters = dict(zip(names, values, strict=True))
-        self.act("clear_interrupt")
-        if "error" in status:
-            code, index = self.read_register("error_code"), self.read_register("error_index")
-            self.reset()
-            raise CoreError(code, index)
-
-    def start(self, program_address: int, commands: int, *,
-              params: Mapping[int, int] | None = None) -> None:
-        """Begin a program as ``run`` does, and return at once."""
-        for number, value in (params or {}).items():
-            self.write_register(f"param{number}", value)
-        self.write_register("program_address", program_address)
-        self.write_register("program_commands", commands)
-        self.act("start")
+        self._end(status)
 
     def reset(self) -> None:
         """Reset the core by its register, and set it up for programs again; memory stays.
@@ -227,36 +211,6 @@ class BoardDevice(Device):
                                    f"not still be under way")
         self.prepare()
 
-    def prepare(self) -> None:
-        """Set the window, and let the end of a program raise the interrupt."""
-        events = REGISTERS["interrupt_enable"].bits
-        self.write_register("window_low", self.window & 0xffffffff)
-        self.write_register("window_high", self.window >> 32)
-        self.write_register("window_bytes", min(self.memory_bytes, 0xffffffff))
-        self.write_register("interrupt_enable",
-                            1 << events.index("done") | 1 << events.index("error"))
-
-    def read_register(self, name: str) -> int:
-        """Value of the register ``name``, see ``registers.REGISTERS``."""
-        return self._connected().get(REGISTERS[name].offset)[0]
-
-    def write_register(self, name: str, value: int) -> None:
-        """Write the register ``name``."""
-        self._connected().set(REGISTERS[name].offset, value)
-
-    def act(self, bit: str) -> None:
-        """Write 1 to one bit of the register ``control``: ``start`` or its likes."""
-        self.write_register("control", 1 << REGISTERS["control"].bits.index(bit))
-
-    def status(self) -> set[str]:
-        """The bits of the register ``status`` that are 1."""
-        value = self.read_register("status")
-        return {bit for i, bit in enumerate(REGISTERS["status"].bits) if value >> i & 1}
-
-    def counters(self) -> dict[str, int]:
-        """The core's counters at the end of the last run."""
-        return dict(self._counters)
-
     def close(self) -> None:
         """Let go of the port."""
         if self.link is not None:
@@ -268,8 +222,11 @@ class BoardDevice(Device):
             raise LinkError(f"{self.port} must be connected again, not used after it was closed")
         return self.link
 
-    def _counter_names(self) -> tuple[str, ...]:
-        return tuple(COUNTERS) if self.config.control.counters else BASIC_COUNTERS
+    def _get(self, offset: int) -> int:
+        return self._connected().get(offset)[0]
+
+    def _set(self, offset: int, value: int) -> None:
+        self._connected().set(offset, value)
 
     def _identify(self) -> None:
         link = self._connected()

@@ -7,7 +7,7 @@ from systolith_hw.formats import BITS
 
 from .shapes import Shape
 
-__all__ = ["Bound", "product_bound"]
+__all__ = ["Bound", "gops", "product_bound"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,11 @@ class Bound:
     def cycles(self) -> int:
         """The larger of the two."""
         return max(self.array, self.bus)
+
+
+def gops(macs_per_cycle: float, mhz: float) -> float:
+    """Operations a second, in 10^9; a multiply-accumulate is two."""
+    return 2 * macs_per_cycle * mhz / 1000
 
 
 def product_bound(config: CoreConfig, shape: Shape, *, result_bytes: int,

@@ -13,42 +13,42 @@ from dataclasses import dataclass
 from math import prod
 
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import (
-    COMMAND_BYTES,
-    COMMANDS,
-    ONCE,
-    ControlOp,
-    ElementType,
-    Function,
-    LoadMode,
-    Opcode,
-    Operand,
-    ResultType,
-    VectorOp,
-)
+from systolith_hw.isa import COMMAND_BYTES, COMMANDS, ONCE, ControlOp, LoadMode, Opcode, ResultType
 from systolith_hw.latency import array_latency
 
-__all__ = ["Bus", "decode_program", "group_cycles", "predict_cycles"]
+from .groups import beats, group_cycles, group_rows
+from .pieces import sequencer_cycles
+
+__all__ = ["Bus", "predict_cycles"]
 
 FETCH = 6           # from a command's last word on the bus to the dispatcher's end with it
 DISPATCH = 1        # besides a command's words: from there to its end with the next one
 ROOM = 2            # the same, from room in a full queue
+FENCE = 4           # from the last raise to the end of a fence
 CONTROL = 3         # besides doing a control command: until the dispatcher goes on
 QUEUE = 4           # besides a command's words: from there (or the one before) to the engine
 WALK = 2            # from a command that comes to an idle engine to its first element
 TOKEN = 3           # from a raise to the element that waits for it
 LOAD = 2            # besides memory's latency: from a run to its first word at the load engine
 LOAD_ROOM = 3       # from a burst's last word at the load engine to the next burst in its place
+LOAD_RUN = 2        # in a compact core, from a run's last word but one to the next run but one
 LOAD_RAISE = 5      # from a word there to the raise
-EXECUTE_RAISE = 2   # besides the array's latency: from the last activation row to the raise
-VECTOR_COMBINE = 7  # from a group's read to its combined number
-VECTOR_FOLD = 1     # where the unit folds and reduces
-VECTOR_SCALE = 9
-VECTOR_FUNCTION = {True: 8, False: 5}   # with a multiplier, and without
+EXECUTE_READ = 1    # from a tile's element to its first row of weights
+EXECUTE_RAISE = 5   # besides the array's latency: from the last activation row to the raise
+VECTOR_WALK = 1     # besides the walk: through the queue behind it
+VECTOR_READ = 1     # from a group's element to its read
+VECTOR_NEXT = 1     # between commands
+VECTOR_COMBINE = 9  # from a group's read to its combined number
+VECTOR_FOLD = 3     # where the unit folds and reduces
+VECTOR_SCALE = {"pipelined": 11, "serial": 26}
+VECTOR_FUNCTION = {True: 18, False: 8}  # with a multiplier, and without; and choosing the order
+VECTOR_WRITE = 1
+VECTOR_SUM = 4      # from a result to its row's sum, and one for each level of the tree of lanes
 VECTOR_RAISE = -1   # besides the pipeline: from the last group's read to the raise
-STORE_RAISE = 9     # besides memory's latency: from the last row's read to the raise
+STORE_RAISE = 11    # besides memory's latency: from the last row's read to the raise
 STORE_ROOM = 1      # the same to the next burst, where no more may be without an answer
-FINISH = 3          # from the last raise to done
+STORE_WORD = 4      # in a compact core, from a word's last read to the next word's
+FINISH = 5          # from the last raise to done
 
 # What a vector command says of all its groups; of these, two are under way at a time.
 VECTOR_SETTINGS = tuple(field.name for field in COMMANDS[Opcode.VECTOR].body if not (
@@ -57,24 +57,6 @@ VECTOR_SETTINGS = tuple(field.name for field in COMMANDS[Opcode.VECTOR].body if 
 
 SLOT_FIELDS = tuple((f"wait{i}_valid", f"wait{i}", f"raise{i}_valid", f"raise{i}", f"level{i}")
                     for i in range(2))
-
-
-def _beats(config: CoreConfig, size: int) -> int:
-    """Scratchpad rows of a lane group whose elements have ``size`` bytes."""
-    return max(1, size * config.vector.lanes // config.act_row_bytes)
-
-
-def group_cycles(values: dict, *, config: CoreConfig) -> int:
-    """Cycles of a vector command's lane group: the rows of its widest operand in the
-    scratchpad."""
-    types = [values["result_type"] if values["result_type"] < ResultType.NONE else 0]
-    source = values.get("source_type", ElementType.ACC)
-    types.append(source if source < ElementType.ACC else 0)
-    if (values.get("second") == Operand.STREAM or values.get("masked")
-            or values.get("operation") == VectorOp.SELECT
-            or values.get("function") in (Function.PRODUCT, Function.WEIGHTED)):
-        types.append(values.get("stream_type", 0))
-    return _beats(config, 1 << max(types))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +104,7 @@ class _Prediction:
         self.semaphores = [_Semaphore() for _ in range(32)]
         self.ready: list[list[float]] = [[], [], [], []]    # command at the engine's queue
         self.accepted: list[list[float]] = [[], [], [], []]
+        self.done: list[list[float]] = [[], [], [], []]     # with all that a command raises
         self.fetches: list[float] = []
         self.reads: list[tuple[float, float, float]] = []   # first and last address, last word
         self.asked_before = 0
@@ -207,15 +190,16 @@ class _Prediction:
             for engine in range(4):
                 while len(self.accepted[engine]) < len(self.ready[engine]):
                     yield
-            return max(time, self.end) + 3 + CONTROL
+            return max(time, self.end) + FENCE + CONTROL
         return time + 1 + CONTROL
 
     def arrival(self, engine: int, number: int) -> Generator[None, None, float]:
         """When an engine sees its command ``number``."""
-        ready, accepted = self.ready[engine], self.accepted[engine]
+        ready = self.ready[engine]
+        free = (self.done if self.config.control.compact else self.accepted)[engine]
         while len(ready) <= number:
             yield
-        time = max(ready[number], accepted[number - 1]) if number else ready[number]
+        time = max(ready[number], free[number - 1]) if number else ready[number]
         return time + COMMAND_BYTES // self.config.bus.data_bytes + QUEUE
 
     @staticmethod
@@ -238,6 +222,11 @@ class _Prediction:
             if slot.post is not None and (number + 1) % slot.every == 0:
                 slot.post.raised.append(time)
 
+    def finish(self, engine: int, time: float) -> None:
+        """An engine's command is done."""
+        self.done[engine].append(time)
+        self.end = max(self.end, time)
+
     def run_cost(self, values: dict) -> tuple[int, int]:
         """Words and row pieces of a command's first run."""
         data_bytes = self.config.bus.data_bytes
@@ -258,6 +247,9 @@ class _Prediction:
         # With little room a burst is asked for only when words of those before have been taken.
         room, under_way = config.bus.read_words, deque()
         tight = (latency + LOAD_ROOM + config.bus.max_burst) * bus.words > room
+        # A compact core has two runs under way, or three of a single piece.
+        compact = config.control.compact
+        before: deque[float] = deque()
         for position, values in enumerate(commands):
             time = yield from self.arrival(0, position)
             slots, count, inner = self.slots(values, values["counts"][:loops], 0)
@@ -268,6 +260,7 @@ class _Prediction:
             sizes = self.bursts(words)
             accepted.append(max(time + 1, front))
             front = max(front, time + WALK)
+            before.clear()
             yield   # the dispatcher sees first what that makes room for
             for number in range(count):
                 front = max(front, (yield from self.take(slots, number)))
@@ -275,7 +268,9 @@ class _Prediction:
                     back = max(back, front) + inner * pieces
                     front += inner
                 elif tight:
-                    for size in sizes * inner:
+                    for i, size in enumerate(sizes * inner):
+                        if compact and i % len(sizes) == 0 and len(before) == 2 + (pieces == 1):
+                            front = max(front, before.popleft() + LOAD_RUN)
                         while room < size:
                             left, freed = under_way.popleft()
                             front, room = max(front, left + LOAD_ROOM), room + freed
@@ -284,16 +279,29 @@ class _Prediction:
                         room -= size
                         under_way.append((back, size))
                         front += 1 / len(sizes)
+                        if compact and (i + 1) % len(sizes) == 0:
+                            before.append(back - 1 / bus.words)
                 else:
-                    first = front
-                    start, end = self.read(front + latency, inner * words)
-                    back = max(max(back, start) + inner * pieces, end)
-                    # Addresses run ahead of rows as far as there is room for words.
-                    front = max(front + inner, back - room / bus.words)
-                    self.reads.append((first, front, end))
+                    left = inner
+                    while left:     # a few runs at a time: commands are fetched between them
+                        runs = min(left, max(2 * config.bus.max_burst // words, 1))
+                        if compact:
+                            runs = 1
+                            if len(before) == 2 + (pieces == 1):
+                                front = max(front, before.popleft() + LOAD_RUN)
+                        left -= runs
+                        first = front
+                        start, end = self.read(front + latency, runs * words)
+                        back = max(max(back, start) + runs * pieces, end)
+                        # Addresses run ahead of rows as far as there is room for words.
+                        front = max(front + runs, back - room / bus.words)
+                        before.append(back - 1 / bus.words)
+                        self.reads.append((first, front, end))
+                        if left:
+                            yield
                 self.post(slots, number, back + LOAD_RAISE)
             self.loaded += 1
-            self.end = max(self.end, back + LOAD_RAISE)
+            self.finish(0, back + LOAD_RAISE)
 
     def bursts(self, words: int) -> list[int]:
         """Words of the bursts of a run of ``words``, about."""
@@ -334,9 +342,10 @@ class _Prediction:
             slots, count, tiles = self.slots(values, counts[2:], 2)
             period = max(rows, height)
             accepted.append(max(time + 1, weights, rows_begin))
-            weights = max(weights, time + WALK)
+            weights = max(weights, time + WALK + EXECUTE_READ)
             for number in range(count):
-                begin = max(weights, swap, (yield from self.take(slots, number)))
+                token = yield from self.take(slots, number)
+                begin = max(weights, swap, token + EXECUTE_READ)
                 weights = begin + height
                 swap = max(rows_end, weights)
                 if number == 0:
@@ -346,53 +355,56 @@ class _Prediction:
                     swap += (tiles - 1) * period
                 rows_end = swap + rows
                 self.post(slots, number, rows_end + to_sum)
-            self.end = max(self.end, rows_end + to_sum)
+            self.finish(1, rows_end + to_sum)
 
     def vector_latency(self) -> int:
         """Cycles from a group's last read until everything it changes is changed."""
         unit = self.config.vector
-        latency = VECTOR_COMBINE + VECTOR_SCALE
+        latency = VECTOR_COMBINE + VECTOR_SCALE[unit.requantiser]
         if unit.combines:
             latency += VECTOR_FOLD
         if unit.multiply or unit.functions:
             latency += VECTOR_FUNCTION[unit.multiply]
-        of_rows = unit.lanes.bit_length() + 1 if unit.rows else 0
-        return latency + max(of_rows, _beats(self.config, 4) - 1)
+        of_rows = VECTOR_SUM + unit.lanes.bit_length() - 1 if unit.rows else 0
+        return latency + max(of_rows, VECTOR_WRITE + beats(self.config, 4) - 1)
 
     def vector(self, commands: list[dict]) -> Iterator[None]:
         depth = self.config.control.vector_loops
         to_result = self.vector_latency() + VECTOR_RAISE
         accepted = self.accepted[2]
-        end = written = 0.0
+        kind = self.config.vector.requantiser
+        end = free = written = 0.0  # a last group's read, the next one's earliest, its result
         settings = order = None
         leaves = [0.0, 0.0]     # when the pipeline is free of the last two settings
         for position, values in enumerate(commands):
             time = yield from self.arrival(2, position)
             slots, count, groups = self.slots(values, values["counts"][:depth], 0)
-            groups *= group_cycles(values, config=self.config)
-            accepted.append(max(time + 1, end))
-            time = max(time + WALK, end)
+            rows, cycles = (of(values, config=self.config) for of in (group_rows, group_cycles))
+            accepted.append(max(time + 1, end - VECTOR_READ + VECTOR_NEXT))
+            walk = WALK + (0 if self.config.control.compact else VECTOR_WALK)
+            time = max(time + walk + VECTOR_READ, free)
             before, settings = settings, tuple(values.get(name) for name in VECTOR_SETTINGS)
             if settings != before:
-                time = max(time, leaves[0])
+                time = max(time, leaves[0] if kind == "pipelined" else written)
                 leaves = [leaves[1], 0.0]
             now = (values.get("function_first", 0), values["result_type"] == ResultType.ROW_VALUE)
             if order not in (None, now):
                 time = max(time, written)
             order = now
             for number in range(count):
-                time = max(time, (yield from self.take(slots, number)))
-                time += groups
-                self.post(slots, number, time + to_result)
-            end, written = time, time + to_result
+                token = yield from self.take(slots, number)
+                time = max(time, token + VECTOR_READ)
+                end = time + (groups - 1) * cycles + rows
+                time += groups * cycles
+                self.post(slots, number, end + to_result)
+            free, written = time + VECTOR_NEXT, end + to_result
             leaves[1] = written
-            self.end = max(self.end, written)
+            self.finish(2, written)
 
     def store(self, commands: list[dict]) -> Iterator[None]:
         config, bus = self.config, self.bus
         loops = config.control.load_loops
-        accepted = self.accepted[3]
-        end = 0.0
+        accepted, end = self.accepted[3], 0.0
         to_reply = bus.latency + STORE_RAISE
         # Few bursts may be without an answer; runs have one at least.
         under_way: deque[float] = deque()
@@ -402,6 +414,8 @@ class _Prediction:
             slots, count, runs = self.slots(values, values["counts"][:loops], 0)
             words, pieces = self.run_cost(values)
             cost = max(words / bus.words, pieces)
+            if config.control.compact:
+                cost = max(cost, STORE_WORD * words)
             sizes = self.bursts(words)
             accepted.append(max(time + 1, end))
             time = max(time + WALK, end)
@@ -417,7 +431,7 @@ class _Prediction:
                     time += runs * cost
                 self.post(slots, number, time + to_reply)
             end = time
-            self.end = max(self.end, time + to_reply)
+            self.finish(3, time + to_reply)
 
     def run(self, program: Sequence[tuple[Opcode, dict]]) -> int:
         own = {opcode: [values for kind, values in program if kind == opcode]
@@ -438,9 +452,9 @@ class _Prediction:
                 raise _Stuck
         return round(self.end + FINISH)
 
-    def _progress(self) -> tuple[int, ...]:
+    def _progress(self) -> tuple[float, ...]:
         return (*(semaphore.taken for semaphore in self.semaphores),
-                *(len(accepted) for accepted in self.accepted), len(self.fetches))
+                *(len(accepted) for accepted in self.accepted), len(self.fetches), self.channel)
 
 
 def _pieces(run: int, row_bytes: int, offset: int, data_bytes: int) -> tuple[int, int]:
@@ -463,7 +477,7 @@ def predict_cycles(commands: Sequence[tuple[Opcode, dict]], *, config: CoreConfi
     Parameters
     ----------
     commands : sequence of (Opcode, dict)
-        As in ``Program.commands``, or ``decode_program``.
+        As in ``Program.commands``, or ``program.decode_program``.
     config : CoreConfig
     bus : Bus or None
         None: 32 cycles of latency, one word per cycle and channel.
@@ -474,14 +488,7 @@ def predict_cycles(commands: Sequence[tuple[Opcode, dict]], *, config: CoreConfi
         None: the program would never end.
     """
     try:
-        return _Prediction(config, bus or Bus()).run(commands)
+        cycles = _Prediction(config, bus or Bus()).run(commands)
     except _Stuck:
         return None
-
-
-def decode_program(program: bytes) -> list[tuple[Opcode, dict]]:
-    """The commands of an encoded program."""
-    records = [program[start:start + COMMAND_BYTES]
-               for start in range(0, len(program), COMMAND_BYTES)]
-    return [(opcode := Opcode(record[0]), COMMANDS[opcode].decode(record))
-            for record in records]
+    return max(cycles, sequencer_cycles(commands, config)) if config.control.shared else cycles

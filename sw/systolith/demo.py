@@ -5,7 +5,7 @@ seeded and runs in NumPy.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from .layers import Linear
 from .quantise import activation_scale, quantise, quantise_multiplier, quantise_weights
 
-__all__ = ["Classifier", "Digits", "Quantised", "load_digits", "quantise_classifier", "train"]
+__all__ = ["HELD_OUT", "Classifier", "Digits", "Quantised", "load_digits", "quantise_classifier",
+           "train"]
 
 PIXEL_MAX = 16
 HELD_OUT = 400
@@ -39,6 +40,10 @@ class Digits:
     train_y: np.ndarray
     test_x: np.ndarray
     test_y: np.ndarray
+
+    def first(self, count: int) -> "Digits":
+        """The same with no more than ``count`` held out."""
+        return replace(self, test_x=self.test_x[:count], test_y=self.test_y[:count])
 
 
 def load_digits(*, seed: int = 1) -> Digits:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES, MAX_COMMANDS
+from systolith_hw.registers import REGISTERS, counted
 
 from .errors import CoreError
 from .model import CoreModel
 
-__all__ = ["CoreError", "Device", "ModelDevice", "open_device"]
+__all__ = ["CoreError", "Device", "ModelDevice", "RegisterDevice", "open_device"]
 
 PAGE_BYTES = 4096
 DEFAULT_MEMORY_BYTES = 1 << 26
@@ -142,6 +143,85 @@ class ModelDevice(Device):
 
     def counters(self) -> dict[str, int]:
         return self.model.counters
+
+
+class RegisterDevice(Device):
+    """A device whose core is driven by its registers, see ``systolith_hw.registers``.
+
+    Parameters
+    ----------
+    config : CoreConfig
+    memory_bytes : int or None
+        As in ``Device``.
+    window : int
+        Bus address at which the core finds the memory.
+    """
+    def __init__(self, config: CoreConfig, *, memory_bytes: int | None, window: int):
+        super().__init__(config, memory_bytes=memory_bytes)
+        self.window = window
+        self._counters = dict.fromkeys(self._counter_names(), 0)
+
+    def start(self, program_address: int, commands: int, *,
+              params: Mapping[int, int] | None = None) -> None:
+        """Begin a program as ``run`` does, and return at once."""
+        for number, value in (params or {}).items():
+            self.write_register(f"param{number}", value)
+        self.write_register("program_address", program_address)
+        self.write_register("program_commands", commands)
+        self.act("start")
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Reset the core by its register, and set it up for programs again; memory stays."""
+
+    def prepare(self) -> None:
+        """Set the window, and let the end of a program raise the interrupt."""
+        events = REGISTERS["interrupt_enable"].bits
+        self.write_register("window_low", self.window & 0xffffffff)
+        self.write_register("window_high", self.window >> 32)
+        self.write_register("window_bytes", min(self.memory_bytes, 0xffffffff))
+        self.write_register("interrupt_enable",
+                            1 << events.index("done") | 1 << events.index("error"))
+
+    def read_register(self, name: str) -> int:
+        """Value of the register ``name``, see ``registers.REGISTERS``."""
+        return self._get(REGISTERS[name].offset)
+
+    def write_register(self, name: str, value: int) -> None:
+        """Write the register ``name``."""
+        self._set(REGISTERS[name].offset, value)
+
+    def act(self, bit: str) -> None:
+        """Write 1 to one bit of the register ``control``: ``start`` or its likes."""
+        self.write_register("control", 1 << REGISTERS["control"].bits.index(bit))
+
+    def status(self) -> set[str]:
+        """The bits of the register ``status`` that are 1."""
+        value = self.read_register("status")
+        return {bit for i, bit in enumerate(REGISTERS["status"].bits) if value >> i & 1}
+
+    def counters(self) -> dict[str, int]:
+        """The core's counters at the end of the last run."""
+        return dict(self._counters)
+
+    @abstractmethod
+    def _get(self, offset: int) -> int:
+        """Value of the register at ``offset``."""
+
+    @abstractmethod
+    def _set(self, offset: int, value: int) -> None:
+        """Write the register at ``offset``."""
+
+    def _counter_names(self) -> tuple[str, ...]:
+        return counted(self.config)
+
+    def _end(self, status: set[str]) -> None:
+        """A program has ended with ``status``: raise ``CoreError`` where the core stopped."""
+        self.act("clear_interrupt")
+        if "error" in status:
+            code, index = self.read_register("error_code"), self.read_register("error_index")
+            self.reset()
+            raise CoreError(code, index)
 
 
 def open_device(spec: str, config: CoreConfig, **options: Any) -> Device:

@@ -7,21 +7,66 @@ description, and the bytes of every memory segment one after the other. It needs
 import json
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from .device import Device
 
-__all__ = ["Image", "Segment", "Tensor"]
+__all__ = ["Image", "Segment", "Stored", "Tensor", "pack_file", "unpack_file"]
 
 MAGIC = b"SLITH\r\n\x1a"
-VERSION = 2
+VERSION = 3
+KIND = "image"     # of what a file holds
 HEADER = struct.Struct("<8sIIQQ")  # magic, version, CRC-32 of the rest, description, contents
 DTYPES = {"int8": np.dtype("<i1"), "int16": np.dtype("<i2"), "int32": np.dtype("<i4")}
+
+
+def pack_file(description: Mapping[str, Any], contents: bytes) -> bytes:
+    """A ``.slith`` file: header, description, contents."""
+    text = json.dumps(description, sort_keys=True).encode()
+    body = text + contents
+    return HEADER.pack(MAGIC, VERSION, zlib.crc32(body), len(text), len(contents)) + body
+
+
+def unpack_file(raw: bytes, *, kind: str, name: str) -> tuple[dict[str, Any], bytes]:
+    """Description and contents of a ``.slith`` file.
+
+    Parameters
+    ----------
+    kind : str
+        What it must hold.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        It is no such file, of another version or kind, or damaged.
+    """
+    if len(raw) < HEADER.size or raw[:len(MAGIC)] != MAGIC:
+        raise ValueError(f"image must start with the header of a .slith file, "
+                         f"not {raw[:len(MAGIC)]!r} as {name} does")
+    _, version, checksum, description_bytes, content_bytes = HEADER.unpack_from(raw)
+    body = raw[HEADER.size:]
+    if version != VERSION:
+        raise ValueError(f"version of image {name} must be {VERSION}, not {version!r}")
+    if len(body) != description_bytes + content_bytes:
+        raise ValueError(f"length of image {name} must be "
+                         f"{HEADER.size + description_bytes + content_bytes} bytes, "
+                         f"not {len(raw)!r}")
+    if zlib.crc32(body) != checksum:
+        raise ValueError(f"checksum of image {name} must be {checksum:#010x}, "
+                         f"not {zlib.crc32(body):#010x}")
+    data = json.loads(body[:description_bytes])
+    if data["kind"] != kind:
+        raise ValueError(f"{name} must hold a {kind}, not a {data['kind']}")
+    return data, body[description_bytes:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +86,8 @@ class Tensor:
     panel : int
         0, or in place of strides: the rows of a matrix are cut into panels of so many, one after
         the other in memory, and each panel (the last has what is left) is transposed and dense.
+    gap : int
+        Byte between rows that do not follow each other.
     """
     name: str
     address: int
@@ -48,6 +95,7 @@ class Tensor:
     dtype: str
     strides: tuple[int, ...] = ()
     panel: int = 0
+    gap: int = 0
 
     def __post_init__(self):
         if self.dtype not in DTYPES:
@@ -67,7 +115,7 @@ class Tensor:
         return item + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
     def to_bytes(self, array: np.ndarray) -> bytes:
-        """The bytes that ``array`` is in memory; gaps between rows are 0.
+        """The bytes that ``array`` is in memory; between rows there is ``gap``.
 
         Raises
         ------
@@ -83,7 +131,7 @@ class Tensor:
         if self.panel:
             return b"".join(array[start:start + self.panel].T.tobytes()
                             for start in range(0, len(array), self.panel))
-        raw = np.zeros(self.byte_count, np.uint8)
+        raw = np.full(self.byte_count, self.gap & 0xff, np.uint8)
         self._view(raw)[...] = array
         return raw.tobytes()
 
@@ -108,8 +156,35 @@ class Segment:
     data: bytes
 
 
+class Stored(ABC):
+    """What a ``.slith`` file holds."""
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """A file's contents."""
+
+    @classmethod
+    @abstractmethod
+    def from_bytes(cls, raw: bytes, *, name: str = "contents") -> Self:
+        """What ``to_bytes`` wrote; ``name`` is for messages.
+
+        Raises
+        ------
+        ValueError
+            It is none, of another version, or damaged.
+        """
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file."""
+        Path(path).write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read it from a file; errors as ``from_bytes``."""
+        return cls.from_bytes(Path(path).read_bytes(), name=str(path))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Image:
+class Image(Stored):
     """A program, what must be in memory, and where inputs and outputs are.
 
     Parameters
@@ -131,56 +206,24 @@ class Image:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
-    def save(self, path: str | Path) -> None:
-        """Write the image to a file."""
-        Path(path).write_bytes(self.to_bytes())
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Image":
-        """Read an image from a file.
-
-        Raises
-        ------
-        ValueError
-            The file is no image, of another version, or damaged.
-        """
-        return cls.from_bytes(Path(path).read_bytes(), name=str(path))
-
     def to_bytes(self) -> bytes:
         """The image as one file's contents."""
-        description = json.dumps({
+        return pack_file({
+            "kind": KIND,
             "fingerprint": f"{self.fingerprint:016x}", "memory_bytes": self.memory_bytes,
             "program_address": self.program_address, "commands": self.commands,
             "segments": [[s.address, len(s.data)] for s in self.segments],
             "inputs": [asdict(t) for t in self.inputs],
             "outputs": [asdict(t) for t in self.outputs],
-        }, sort_keys=True).encode()
-        contents = b"".join(s.data for s in self.segments)
-        body = description + contents
-        return HEADER.pack(MAGIC, VERSION, zlib.crc32(body), len(description),
-                           len(contents)) + body
+        }, b"".join(s.data for s in self.segments))
 
     @classmethod
     def from_bytes(cls, raw: bytes, *, name: str = "contents") -> "Image":
         """The image that ``to_bytes`` wrote; ``name`` is for messages."""
-        if len(raw) < HEADER.size or raw[:len(MAGIC)] != MAGIC:
-            raise ValueError(f"image must start with the header of a .slith file, "
-                             f"not {raw[:len(MAGIC)]!r} as {name} does")
-        _, version, checksum, description_bytes, content_bytes = HEADER.unpack_from(raw)
-        body = raw[HEADER.size:]
-        if version != VERSION:
-            raise ValueError(f"version of image {name} must be {VERSION}, not {version!r}")
-        if len(body) != description_bytes + content_bytes:
-            raise ValueError(f"length of image {name} must be "
-                             f"{HEADER.size + description_bytes + content_bytes} bytes, "
-                             f"not {len(raw)!r}")
-        if zlib.crc32(body) != checksum:
-            raise ValueError(f"checksum of image {name} must be {checksum:#010x}, "
-                             f"not {zlib.crc32(body):#010x}")
-        data = json.loads(body[:description_bytes])
-        segments, offset = [], description_bytes
+        data, contents = unpack_file(raw, kind=KIND, name=name)
+        segments, offset = [], 0
         for address, length in data["segments"]:
-            segments.append(Segment(address=address, data=body[offset:offset + length]))
+            segments.append(Segment(address=address, data=contents[offset:offset + length]))
             offset += length
         return cls(fingerprint=int(data["fingerprint"], 16), memory_bytes=data["memory_bytes"],
                    program_address=data["program_address"], commands=data["commands"],

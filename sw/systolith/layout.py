@@ -9,7 +9,7 @@ from systolith_hw.formats import BITS
 
 __all__ = [
     "Packing", "aligned", "pack_panels", "pack_parameters", "pack_row_parameters", "pack_weights",
-    "split_weights",
+    "parameter_rows", "split_weights",
 ]
 
 
@@ -151,6 +151,20 @@ def pack_panels(matrix: np.ndarray, *, config: CoreConfig) -> bytes:
 
 PARAMETERS = np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1"),
                        ("reserved", "V3")])
+
+
+def parameter_rows(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, *,
+                   lanes: int) -> np.ndarray:
+    """Records of channels, (rows, lanes); the last row is padded with zeros.
+
+    Parameters
+    ----------
+    bias, multiplier, shift : int array, (channels,)
+    """
+    records = np.zeros(aligned(len(bias), lanes), PARAMETERS)
+    for name, values in (("bias", bias), ("multiplier", multiplier), ("shift", shift)):
+        records[name][:len(bias)] = values
+    return records.reshape(-1, lanes)
 
 
 def pack_parameters(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, *,

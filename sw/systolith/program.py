@@ -7,6 +7,7 @@ from typing import Any
 
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import (
+    COMMAND_BYTES,
     COMMANDS,
     ONCE,
     ControlOp,
@@ -18,7 +19,7 @@ from systolith_hw.isa import (
     jumps_of,
 )
 
-__all__ = ["GROUP_UNITS", "Program", "Slot"]
+__all__ = ["GROUP_UNITS", "Program", "Slot", "decode_program"]
 
 GROUP_UNITS = {int(kind): size for kind, size in (
     (ElementType.INT8, 1), (ElementType.INT16, 2), (ElementType.INT32, 4))}   # of a lane group
@@ -166,7 +167,7 @@ class Program:
             Log2 of the rings of activation, weight and accumulator rows.
         """
         wrap = self.config.memory.acc_rows if rings[2] else 0
-        self._append(Opcode.EXECUTE, counts, slots, {
+        self.append(Opcode.EXECUTE, slots, {
             "counts": list(counts), "act_base": act_row, "act_jumps": jumps_of(counts, act_strides),
             "acc_base": acc_row, "acc_jumps": _centred(jumps_of(counts, acc_strides), wrap),
             "wgt_base": wgt_row, "wgt_rewind": wgt_rewind, "k_last": k_last,
@@ -204,13 +205,13 @@ class Program:
             jumps = jumps_of(counts, [step, *_padded(strides, counts[1:])])[1:]
             walks[f"{name}_base"] = base
             walks[f"{name}_jumps"] = _centred(jumps, 1 << ring if ring else 1 << 16)
-        self._append(Opcode.VECTOR, counts, slots, {
+        self.append(Opcode.VECTOR, slots, {
             "counts": list(counts), **walks, "clamp_low": clamp[0], "clamp_high": clamp[1],
             "ring": list(rings), **fields})
 
     def control(self, operation: ControlOp, *, register: int = 0, value: int = 0) -> None:
         """Append a command for the dispatcher."""
-        self._append(Opcode.CONTROL, (), (), {"operation": operation, "register": register,
+        self.append(Opcode.CONTROL, (), {"operation": operation, "register": register,
                                               "value": value})
 
     def credit(self, name: str, value: int) -> None:
@@ -239,7 +240,7 @@ class Program:
                  Memory.PAR: self.config.par_row_pitch,
                  Memory.FUN: self.config.fun_row_bytes}[memory]
         pad_strides = byte_strides or [pitch * stride for stride in row_strides]
-        self._append(opcode, counts, slots, {
+        self.append(opcode, slots, {
             "memory": memory, "memory_base": address, "counts": list(counts),
             "memory_jumps": jumps_of(counts, _padded(strides, counts)),
             "pad_base": row * pitch + byte,
@@ -247,8 +248,8 @@ class Program:
             "run_bytes": run_bytes, "row_bytes": run_bytes if row_bytes is None else row_bytes,
             "row_step": row_step, "ring": [ring], **fields})
 
-    def _append(self, opcode: Opcode, counts: Sequence[int], slots: Sequence[Slot],
-                values: dict[str, Any]) -> None:
+    def append(self, opcode: Opcode, slots: Sequence[Slot], values: dict[str, Any]) -> None:
+        """Append a command whose fields, but for its slots, are ``values``; they are kept."""
         if len(slots) > 2:
             raise ValueError(f"slots must be at most 2, not {slots!r}")
         if len(slots) == 2 and slots[0].wait and slots[0].wait == slots[1].wait and (
@@ -256,7 +257,7 @@ class Program:
             raise ValueError(f"slots must wait for one semaphore at one level only, not {slots!r}")
         for number, slot in enumerate(slots):
             values[f"level{number}"] = slot.level
-            times = 1 if slot.level == ONCE else prod(counts[slot.level:])
+            times = 1 if slot.level == ONCE else prod(values["counts"][slot.level:])
             for field, name, change in (("wait", slot.wait, -times), ("raise", slot.post, times)):
                 if name is not None:
                     values[f"{field}{number}"] = self.semaphore(name)
@@ -276,3 +277,11 @@ def _centred(jumps: list[int], ring: int) -> list[int]:
     if not ring:
         return jumps
     return [(jump + ring // 2) % ring - ring // 2 for jump in jumps]
+
+
+def decode_program(program: bytes) -> list[tuple[Opcode, dict]]:
+    """The commands of an encoded program."""
+    records = [program[start:start + COMMAND_BYTES]
+               for start in range(0, len(program), COMMAND_BYTES)]
+    return [(opcode := Opcode(record[0]), COMMANDS[opcode].decode(record))
+            for record in records]

@@ -5,6 +5,7 @@ from functools import lru_cache
 from systolith_hw.isa import COMMAND_BYTES
 
 from .cycles import predict_cycles
+from .pieces import GROUP, ROWS, RUN, TILE, TOKEN
 from .product import Product
 from .program import Program
 from .schedule import emit_product
@@ -69,6 +70,11 @@ def estimate_cycles(problem: Problem, tiling: Tiling) -> float:
     trip = used + loaded + array_rows + config.array.cols + ROUND_TRIP
     chunks = blocks * tiling.n_tiles * k_tiles / chunk_tiles
     ring = chunks * max(used, loaded, trip / tiling.depth)
+    if config.control.shared:   # it does one thing after the other
+        tiles = blocks * tiling.n_tiles * k_tiles
+        runs = problem.m * (streamed * tiling.passes + 1) + chunks
+        return (GROUP * vector + (TILE + ROWS) * tiles + RUN * runs
+                + TOKEN * (2 * chunks + 4 * units))
     return max(array, vector, reads, ring) + tail + min(head, array) + 20 * strips
 
 

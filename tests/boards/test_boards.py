@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from amaranth.build import DiffPairs, Pins, Subsignal
 from amaranth_boards.icebreaker import ICEBreakerPlatform
+from systolith.board import DEFAULT_BAUD
 from systolith_boards.boards import BOARDS, Board, board_of
+from systolith_boards.plan import plan
+from systolith_boards.soc import top_of
+from systolith_boards.soc.clocking import ecp5_pll
 
 NAMES = ("icebreaker upduino_v3 ice40_hx8k_b_evn ulx3s_12f ulx3s_25f ulx3s_45f ulx3s_85f "
          "orangecrab_r0_2_25f orangecrab_r0_2_85f icesugar_pro colorlight_5a75b ecpix5_45f "
@@ -75,6 +79,36 @@ def test_sdram_has_the_size_that_its_address_pins_select(name, columns, size):
     assert words * pins["sdram_dq"] // 8 == size
 
 
+@pytest.mark.parametrize("name, preset", [
+    (board.name, preset) for board in BOARDS.values() if board.chip.family == "ecp5"
+    for preset in board.each])
+def test_the_clock_wanted_of_an_ecp5_is_one_that_its_pll_makes_and_the_line_divides(name, preset):
+    board = board_of(name).each[preset]
+    made = ecp5_pll(board.clock_hz, board.target_mhz * 1e6).frequency
+    assert made == pytest.approx(board.target_mhz * 1e6, rel=1e-6)
+    assert round(made / DEFAULT_BAUD) * DEFAULT_BAUD == pytest.approx(made, rel=0.02)
+
+
+def test_a_board_runs_its_presets_by_name():
+    board = board_of("ulx3s_85f")
+    assert list(board.each) == list(board.presets) == ["models", "peak", "ternary"]
+    models, peak, ternary = board.each.values()
+    assert models.config == board.config and models.target_mhz == board.target_mhz
+    assert (peak.config.array.rows * peak.config.array.cols, peak.config.vector.lanes) == (144, 2)
+    assert ternary.config.macs_per_cycle == 1024
+    assert ternary.config.array.weights == ("ternary",)
+    assert all(each.pins == board.pins for each in (models, peak, ternary))
+    other = board_of("ulx3s_45f")
+    assert other.each == {"ecp5_25f": other}
+
+
+@pytest.mark.parametrize("name, preset", [
+    (board.name, preset) for board in BOARDS.values() for preset in board.presets])
+def test_every_preset_of_several_fits_the_chip(name, preset):
+    board = board_of(name).running(preset)
+    assert plan(top_of(board, board.config), board.config, board).lacking == ()
+
+
 def test_inverted_leds_say_so():
     assert [pin.inverted for pin in board_of("icebreaker").pins["led"]] == [True, True]
     assert [pin.inverted for pin in board_of("ulx3s_85f").pins["led"]] == [False] * 3
@@ -105,6 +139,8 @@ FREE = "resource of ICEBreakerPlatform must be one that it has, free, not"
     ({"changes": ("array.rows=0",)}, "array.rows must be from 1 to 64, not 0"),
     ({"preset": "huge"},
      "preset must be one of demo, tiny, ecp5_25f, ecp5_85f, bench16, not 'huge'"),
+    ({"presets": {"wide": {"changes": ("array.cols=0",)}}},
+     "array.cols must be from 1 to 64, not 0"),
     ({"leds": ("lamp:0",)}, f"{FREE} 'lamp:0' (Resource lamp#0 does not exist)"),
     ({"uart": "led:0"},
      f"{FREE} 'led:0.rx' ('SingleEndedPort' object has no attribute 'rx')"),

@@ -1,20 +1,22 @@
 """The ECP5's multiplier against a model of the cell, and through synthesis.
 
-The reference ``mult18x18d.v`` is our own model of the MULT18X18D: Yosys has none. It follows the
-vendor's usage guide for all registers, clock enables and resets of operands, pipeline and output.
+The reference ``cells/mult18x18d.v`` is our own model of the MULT18X18D: Yosys has none. It follows
+the vendor's usage guide for all registers, clock enables and resets of operands, pipeline and
+output.
 """
 
 import json
 from pathlib import Path
 
 import pytest
+import systolith_boards
 from systolith_boards.arrays import synthesise
 from systolith_boards.synthesis import run_tool
 from systolith_hw.array_ecp5 import Ecp5Array
 from systolith_hw.cells_ecp5 import HeldMultiplier
 from systolith_hw.emit import emit_verilog
 
-MODEL = Path(__file__).with_name("mult18x18d.v")
+MODEL = Path(systolith_boards.__file__).parent / "cells" / "mult18x18d.v"
 
 
 def prove_alike(directory, bits, change=lambda text: text):

@@ -1,5 +1,6 @@
 """Whole chips behind their serial line: the host's software, the Verilog, and the model."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +22,8 @@ BLINK_BITS = 14
 
 @pytest.fixture(scope="module")
 def chip():
-    """A 25F with its own preset, and the port of its serial line."""
-    board = BOARDS["ulx3s_25f"]
+    """A 25F with its own preset and block RAM, and the port of its serial line."""
+    board = replace(BOARDS["ulx3s_25f"], memory="bram", memory_bytes=48 << 10)
     config = board.config
     top = top_of(board, config, baud=board.target_mhz * 1e6 / DIVISOR)
     assert top.divisor == DIVISOR
@@ -152,15 +153,44 @@ def test_a_chip_that_does_not_answer_is_said(chip):
                     open_port=lambda name, baud: Dead(port), clock=lambda: len(looks) * 0.02)
 
 
-def test_memory_that_no_chip_has_yet_is_refused():
-    board = replace(BOARDS["ulx3s_25f"], memory="sdram", memory_bytes=32 << 20)
+def test_sdram_that_no_controller_drives_is_refused():
+    board = replace(BOARDS["colorlight_5a75b"], memory="sdram", memory_bytes=4 << 20)
     with pytest.raises(ValueError) as caught:
         top_of(board, board.config)
-    assert str(caught.value) == "memory of ulx3s_25f must be bram or spram, not 'sdram'"
+    assert str(caught.value) == (
+        "sdram of colorlight_5a75b must have the pins clk, clk_en, cs, ras, cas, we, ba, a, dqm, "
+        "dq, not lack clk_en, cs, dqm")
+    board = replace(BOARDS["ulx3s_25f"], memory_bytes=24 << 20)
+    with pytest.raises(ValueError) as caught:
+        top_of(board, board.config)
+    assert str(caught.value) == ("memory_bytes of ulx3s_25f must be a power of two that its "
+                                 "address pins reach, not 25165824")
+    board = replace(BOARDS["ulx3s_25f"], memory_bytes=1 << 30)
+    with pytest.raises(ValueError) as caught:
+        top_of(board, board.config)
+    assert str(caught.value) == (
+        "memory must have a shape that litedram knows, not Geometry(row_bits=13, column_bits=14, "
+        "bank_bits=2, data_bits=16)")
+
+
+def test_a_clock_that_no_sdram_reaches_is_refused():
+    board = BOARDS["ulx3s_85f"]
+    with pytest.raises(ValueError) as caught:
+        top_of(board, board.config, target_hz=150e6)
+    assert str(caught.value) == "clock of a chip with SDRAM must be at most 133 MHz, not 150"
+
+
+def test_packages_that_make_the_controller_are_named_where_they_are_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "litedram.common", None)
+    board = BOARDS["ulx3s_25f"]
+    with pytest.raises(ImportError) as caught:
+        top_of(board, board.config)
+    assert str(caught.value) == ("litedram must be installed for boards with SDRAM: pip install "
+                                 "'systolith[boards]'")
 
 
 def test_a_baud_that_the_clock_cannot_make_is_refused():
-    board = BOARDS["ulx3s_25f"]
+    board = BOARDS["orangecrab_r0_2_25f"]
     with pytest.raises(ValueError) as caught:
         top_of(board, board.config, baud=board.target_mhz * 1e6 / 3.5)
     assert str(caught.value).startswith("baud must divide the clock of")

@@ -69,6 +69,20 @@ def test_an_ecp5_pll_makes_the_clock(source, target):
     assert 400e6 <= pll.frequency * values["CLKOP_DIV"] <= 800e6
 
 
+@pytest.mark.parametrize("phase", [0, 90, 180, 270])
+@pytest.mark.parametrize("source, target", [(25e6, 40e6), (25e6, 25e6), (25e6, 133e6)])
+def test_the_second_output_of_an_ecp5_pll_is_late_by_the_phase(source, target, phase):
+    values = ecp5_pll(source, target, phase=phase).parameters
+    divider = values["CLKOS_DIV"]
+    assert divider == values["CLKOP_DIV"]
+    assert values["CLKOS_CPHASE"] < 128
+    # Eighths of the oscillator's cycle, counted from the first output's.
+    late = (8 * (values["CLKOS_CPHASE"] - values["CLKOP_CPHASE"]) + values["CLKOS_FPHASE"]) \
+        / (8 * divider) * 360
+    assert abs(late - phase) <= 22.5 / divider
+    assert "CLKOS_ENABLE" not in ecp5_pll(source, target).parameters
+
+
 @pytest.mark.parametrize("source, target", [(12e6, 50e6), (12e6, 90e6), (12e6, 24e6), (48e6, 60e6)])
 def test_an_ice40_pll_makes_the_clock(source, target):
     pll = ice40_pll(source, target)

@@ -10,7 +10,7 @@ from systolith_hw.emit import emit_verilog
 from systolith_sim.build import CHECKED_MAKE_VARIABLES, cached, digest, lint, run_verilator
 from systolith_sim.tools import verilator_version
 
-from ..sw.lines import Harm
+from ..sw.lines import Harm, transfer
 from .stand_ins import MEMORY_WORDS, SmallBoard
 
 DIVISOR = 8
@@ -107,9 +107,9 @@ def test_throughput_is_near_what_the_line_carries(library):
     link.connect()
     data = random.Random(1).randbytes(MEMORY_BYTES)
     fractions = []
-    for transfer in (lambda: link.write(0, data), lambda: link.read(0, MEMORY_BYTES)):
+    for move in (lambda: link.write(0, data), lambda: link.read(0, MEMORY_BYTES)):
         before = port.cycles
-        transfer()
+        move()
         fractions.append(MEMORY_BYTES * 10 * DIVISOR / (port.cycles - before))
     print("of the line's bytes: writes {:.3f}, reads {:.3f}".format(*fractions))
     # Of random data, one byte in 128 is escaped; a frame of 256 bytes has 14 besides.
@@ -152,16 +152,8 @@ def test_nothing_is_silently_wrong_on_a_line_with_faults(board, seed, rate):
         data = rng.randbytes(count)
         action = rng.choice(("write", "read", "set", "get"))
         try:
-            if action == "write":
-                link.write(address, data)
-                memory[address:address + count] = data
-            elif action == "read":
-                assert link.read(address, count) == memory[address:address + count]
-            elif action == "set":
-                link.set(0, 1)
-                counted += 1
-            else:
-                assert link.get(0, 2) == [counted, 0]
+            transfer(link, action, memory, address=address, data=data, counted=counted)
+            counted += action == "set"
         except LinkError:
             errors += 1
             port.to_board = port.to_host = bytes

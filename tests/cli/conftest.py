@@ -1,10 +1,14 @@
 """Running commands without a shell, and Verilator's cache in the place of all tests."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from systolith.cli import main
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # what all tests share
 
 
 @pytest.fixture

@@ -94,7 +94,8 @@ def test_a_function_costs_next_to_nothing(run_json):
 
 
 def test_the_verilog_counts_cycles(run, run_json, layers, tmp_path):
-    arguments = ("bench", "gemm", "--shapes", layers, "--preset", "tiny")
+    arguments = ("bench", "gemm", "--shapes", layers, "--preset", "tiny", "--set",
+                 "control.traffic=true")
     report = run_json(*arguments, "--output", "figures.csv")
     assert report["bit_exact"] is True
     assert report["preset"] == report["core"] == "tiny"
@@ -342,7 +343,7 @@ def test_the_verilog_takes_few_more_passes_than_programs_have(run_json):
         assert row["cycles"] == row["busy"] + row["wait"] + row["stall"] + row["idle"]
         assert row["passes"] == row["cycles"] * 4 / row["elements"]
         assert row["least_passes"] == least <= row["passes"] <= most, row
-        assert row["passes"] <= row["first_passes"] + 0.01 <= most + 0.15, row
+        assert row["passes"] <= row["first_passes"] + 0.01 <= most + 0.2, row
         assert row["bit_exact"]
 
 

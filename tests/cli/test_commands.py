@@ -82,7 +82,7 @@ def test_gemm_on_the_verilog_is_exact_and_counts_cycles(run, run_json):
     assert slow["bit_exact"] and slow["cycles"] > report["cycles"] + 400
     starved = run_json("gemm", "-m", 20, "-n", 10, "-k", 30, "--preset", "tiny", "--device", "rtl",
                        "--memory", "dram", "--bandwidth", "1/8", "--shared")
-    assert starved["bit_exact"] and starved["cycles"] > 2 * report["cycles"]
+    assert starved["bit_exact"] and starved["cycles"] > 1.5 * report["cycles"]
     text = run("gemm", "-m", 3, "--preset", "tiny", "--device", "rtl").stdout
     assert re.search(r"bit-exact +yes\n", text) and re.search(r"cycles +[\d,]+\n", text)
 

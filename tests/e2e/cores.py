@@ -32,12 +32,13 @@ CORES = {
                  control={"queue_depth": 2, "semaphores": 8}),
     "16x1": core(16, 1, vector={"lanes": 1, "elementwise": False, "multiply": False,
                                 "functions": 0, "rows": 0},
-                 bus={"data_bits": 32, "max_burst": 1, "read_words": 2, "write_bursts": 2},
+                 bus={"data_bits": 32, "addr_bits": 17, "max_burst": 1, "read_words": 2,
+                      "write_bursts": 2},
                  memory={"act_rows": 64, "wgt_rows": 64, "acc_rows": 32, "acc_banks": 1,
                          "par_rows": 16},
                  control={"queue_depth": 2, "prefetch": 2, "semaphores": 8, "params": 2,
                           "execute_loops": 4, "load_loops": 1, "vector_loops": 3,
-                          "counters": False}),
+                          "counters": False, "compact": True}),
     "64x1": core(64, 1, {"weights": ALL, "cell": "ternary"},
                  vector={"lanes": 1, "elementwise": False, "functions": 256, "rows": 16},
                  bus={"data_bits": 32, "max_burst": 8},
@@ -46,10 +47,19 @@ CORES = {
                  control={"queue_depth": 2, "prefetch": 1, "semaphores": 16, "params": 2,
                           "load_loops": 2}),
     "1x64": core(1, 64, {"weights": ("int4", "int8")},
-                 vector={"lanes": 4, "multiply": False, "functions": 256, "rows": 0},
+                 vector={"lanes": 4, "multiply": False, "functions": 256, "rows": 0,
+                         "requantiser": "serial"},
                  bus={"data_bits": 32, "addr_bits": 40},
                  memory={"act_rows": 256, "wgt_rows": 32, "acc_rows": 16, "par_rows": 32},
                  control={"queue_depth": 1, "semaphores": 16, "params": 2, "counters": False}),
+    "4x4 shared": core(4, 4, vector={"lanes": 1, "elementwise": False, "multiply": False,
+                                     "functions": 0, "rows": 0, "requantiser": "serial"},
+                       bus={"data_bits": 32, "addr_bits": 17, "max_burst": 1},
+                       memory={"act_rows": 64, "act_banks": 1, "wgt_rows": 32, "acc_rows": 32,
+                               "acc_banks": 1, "par_rows": 16},
+                       control={"queue_depth": 2, "prefetch": 2, "semaphores": 8, "params": 2,
+                                "execute_loops": 4, "load_loops": 2, "vector_loops": 3,
+                                "counters": False, "compact": True, "shared": True}),
     "4x4": core(4, 4, vector={"lanes": 2}, memory={"act_rows": 256, "wgt_rows": 128}),
     "5x3": core(5, 3, vector={"lanes": 2}, memory={"acc_rows": 32, "acc_banks": 1}),
     "8x8 wide": core(8, 8, vector={"lanes": 8}, bus={"data_bits": 512}),
@@ -57,7 +67,7 @@ CORES = {
     "tiny": PRESETS["tiny"],
 }
 # Checked builds are slower, which only the small cores can afford.
-CHECKED = frozenset({"3x5", "1x1", "1x16", "16x1", "64x1", "1x64", "5x3"})
+CHECKED = frozenset({"4x4 shared", "3x5", "1x1", "1x16", "16x1", "64x1", "1x64", "5x3"})
 
 
 def rtl(name, **options):

@@ -54,11 +54,16 @@ def test_model_and_verilog_agree(name):
     agree(CONFIGS[name], SEEDS[name], assertions=is_checked(name))
 
 
+def test_model_and_verilog_of_a_shared_sequencer_agree():
+    agree(CORES["4x4 shared"], range(60), assertions=True)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("first", range(1000, 1200, 50))
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [*CONFIGS, "4x4 shared"])
 def test_model_and_verilog_agree_longer(name, first):
-    agree(CONFIGS[name], range(first, first + 50), assertions=is_checked(name))
+    config = CORES[name] if name in CORES else CONFIGS[name]
+    agree(config, range(first, first + 50), assertions=is_checked(name))
 
 
 @pytest.mark.full

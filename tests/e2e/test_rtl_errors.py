@@ -24,6 +24,7 @@ from systolith_sim.random_programs import reset_midway
 BYTES = 1 << 16
 DATA = 1 << 15      # where commands here read and write
 NAME = "3x5"        # has fewer semaphores, registers and loops than commands can name
+SHARED = "4x4 shared"   # has one sequencer for all engines
 ORDERS = (None, 1, 2)
 
 
@@ -235,6 +236,17 @@ def bad_records(config: CoreConfig):
                                  (Opcode.VECTOR, control_.vector_loops, 4)):
         if loops < count:
             fields[f"loop of {opcode.name}"] = encode(opcode, counts=[1] * loops + [2])
+    if control_.compact:
+        fields["count of 4096"] = load(counts=[4096])
+        fields["vector count of 4096"] = vector(counts=[1, 4096])
+        large = [memory.act_rows.bit_length(), memory.wgt_rows.bit_length(),
+                 memory.acc_rows.bit_length()]
+        bad[ErrorCode.SCRATCHPAD_ADDRESS] |= {
+            "parameter row far beyond": vector(param_base=4 * memory.par_rows),
+            "ring of a load": load(ring=large[:1]), "ring of a store": store(ring=large[:1]),
+            "ring of activations": execute(ring=large[:1]),
+            "ring of weights": execute(ring=[0, large[1]]),
+            "ring of sums": execute(ring=[0, 0, large[2]])}
     if min(4, act // config.vector.lanes) > 1:
         bad[ErrorCode.SCRATCHPAD_ADDRESS] |= {
             "unaligned int32": vector(result_type=ResultType.INT32, result_base=1),
@@ -247,6 +259,11 @@ def bad_records(config: CoreConfig):
 CASES = [(name, code, what) for name in (NAME, "demo")
          for code, records in bad_records(CORES[name]).items() for what in records
          if name == NAME or code == ErrorCode.SCRATCHPAD_ADDRESS]
+COMPACT = ("16x1", SHARED)  # walk no wider than their memories
+CASES += [(name, code, what) for name in COMPACT
+          for code, records in bad_records(CORES[name]).items() for what in records
+          if code == ErrorCode.MEMORY_ADDRESS
+          or what.startswith(("ring of", "count of", "store", "parameter"))]
 
 
 @pytest.mark.parametrize("name, code, what", CASES)
@@ -256,8 +273,9 @@ def test_a_bad_command_stops_the_core(devices, name, code, what):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_plain_commands_run(devices, engine):
-    run(devices(NAME), [ENGINES[engine]()])
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_plain_commands_run(devices, name, engine):
+    run(devices(name), [ENGINES[engine]()])
 
 
 def test_a_count_from_a_register_may_not_be_zero(devices):
@@ -277,8 +295,9 @@ def test_a_register_may_not_move_an_address_out_of_the_window(devices):
 
 
 @pytest.mark.parametrize("commands, index", [(3, 2), (2, 2)])
-def test_a_program_that_leaves_the_window_stops_there(devices, commands, index):
-    device = devices(NAME)
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_a_program_that_leaves_the_window_stops_there(devices, name, commands, index):
+    device = devices(name)
     address = BYTES - 64 * index
     for each in (ModelDevice(device.config, memory_bytes=BYTES), device):
         each.write(address, load() * index)
@@ -295,8 +314,9 @@ def test_a_program_that_leaves_the_window_stops_there(devices, commands, index):
 
 @pytest.mark.parametrize("first, count, index", [
     (DATA, 1, 1), (DATA + 300, 4, 1), (DATA + 1000, 100, 2)])
-def test_a_read_that_is_answered_with_an_error(devices, first, count, index):
-    device = devices(NAME)
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_a_read_that_is_answered_with_an_error(devices, name, first, count, index):
+    device = devices(name)
     records = [fill(), load(run_bytes=4, row_bytes=4, counts=[100], memory_jumps=[4]),
                load(run_bytes=4, row_bytes=4, memory_base=DATA + 1000), store()]
     device.inject_errors(first, count)
@@ -310,8 +330,9 @@ def test_a_read_that_is_answered_with_an_error(devices, first, count, index):
 
 
 @pytest.mark.parametrize("first, index", [(DATA, 1), (DATA + 128, 1), (DATA + 1000, 2)])
-def test_a_write_that_is_answered_with_an_error(devices, first, index):
-    device = devices(NAME)
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_a_write_that_is_answered_with_an_error(devices, name, first, index):
+    device = devices(name)
     records = [fill(run_bytes=4), store(run_bytes=4, row_bytes=4, counts=[40], memory_jumps=[4]),
                store(run_bytes=4, row_bytes=4, memory_base=DATA + 1000), FENCE, load()]
     device.inject_errors(first, 4)
@@ -325,8 +346,9 @@ def test_a_write_that_is_answered_with_an_error(devices, first, index):
 
 
 @pytest.mark.parametrize("index, byte", [(0, 0), (0, 60), (3, 0), (3, 32), (5, 60)])
-def test_a_command_that_is_answered_with_an_error(devices, index, byte):
-    device = devices(NAME)
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_a_command_that_is_answered_with_an_error(devices, name, index, byte):
+    device = devices(name)
     device.inject_errors(64 * index + byte, 4)
     try:
         with pytest.raises(CoreError) as caught:
@@ -341,35 +363,40 @@ def test_a_command_that_is_answered_with_an_error(devices, index, byte):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("after", ["nothing", "a fence", "more commands", "a full queue"])
-def test_waiting_for_what_never_comes(devices, engine, after):
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_waiting_for_what_never_comes(devices, name, engine, after):
     records = {"nothing": [], "a fence": [FENCE, load()], "more commands": [load(), store()],
                "a full queue": [ENGINES[engine]()] * 4}[after]
-    refused(devices(NAME), ErrorCode.DEADLOCK, 1,
+    refused(devices(name), ErrorCode.DEADLOCK, 1,
             [fill(run_bytes=4), ENGINES[engine](**waits(3)), *records])
 
 
 @pytest.mark.parametrize("level, count", [(0, 3), (1, 2)])
-def test_waiting_once_too_often(devices, level, count):
-    refused(devices(NAME), ErrorCode.DEADLOCK, 1, [
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_waiting_once_too_often(devices, name, level, count):
+    refused(devices(name), ErrorCode.DEADLOCK, 1, [
         credit(3, count - 1), load(counts=[3, 2][level:] if level == 0 else [3, count],
                                    level0=level, **waits(3))])
 
 
 @pytest.mark.parametrize("first, second", [
     ("load", "execute"), ("execute", "vector"), ("vector", "store"), ("store", "load")])
-def test_two_engines_that_wait_for_each_other(devices, first, second):
-    refused(devices(NAME), ErrorCode.DEADLOCK, 1, [
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_two_engines_that_wait_for_each_other(devices, name, first, second):
+    refused(devices(name), ErrorCode.DEADLOCK, 1, [
         fill(run_bytes=4), ENGINES[first](**waits(1), **raises(2, 1)),
         ENGINES[second](**waits(2), **raises(1, 1))])
 
 
-def test_the_earliest_of_several_that_wait_is_named(devices):
-    refused(devices(NAME), ErrorCode.DEADLOCK, 1, [
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_the_earliest_of_several_that_wait_is_named(devices, name):
+    refused(devices(name), ErrorCode.DEADLOCK, 1, [
         load(), store(**waits(1)), vector(**waits(2)), execute(**waits(3)), load(**waits(4))])
 
 
-def test_a_queue_that_is_full_keeps_back_who_would_raise(devices):
-    device = devices(NAME)
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_a_queue_that_is_full_keeps_back_who_would_raise(devices, name):
+    device = devices(name)
     depth = device.config.control.queue_depth
     waiting, raising = load(**waits(1)), store(**raises(1))
     run(device, [waiting, *[load()] * depth, raising])
@@ -377,48 +404,54 @@ def test_a_queue_that_is_full_keeps_back_who_would_raise(devices):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_may_not_raise_a_semaphore_beyond_15(devices, engine):
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_an_engine_may_not_raise_a_semaphore_beyond_15(devices, name, engine):
     command = ENGINES[engine](**raises(3))
-    run(devices(NAME), [credit(3, 14), command, FENCE])
-    refused(devices(NAME), ErrorCode.SEMAPHORE_OVERFLOW, 2, [credit(3, 14), command, command])
+    run(devices(name), [credit(3, 14), command, FENCE])
+    refused(devices(name), ErrorCode.SEMAPHORE_OVERFLOW, 2, [credit(3, 14), command, command])
 
 
 @pytest.mark.parametrize("counts, level", [([16], 0), ([2, 16], 1)])
-def test_a_loop_may_not_raise_a_semaphore_beyond_15(devices, counts, level):
-    refused(devices(NAME), ErrorCode.SEMAPHORE_OVERFLOW, 1, [
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_a_loop_may_not_raise_a_semaphore_beyond_15(devices, name, counts, level):
+    refused(devices(name), ErrorCode.SEMAPHORE_OVERFLOW, 1, [
         load(), fill(counts=counts, **raises(3, level0=level))])
 
 
-def test_tiles_may_not_raise_a_semaphore_beyond_15(devices):
-    refused(devices(NAME), ErrorCode.SEMAPHORE_OVERFLOW, 0, [
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_tiles_may_not_raise_a_semaphore_beyond_15(devices, name):
+    refused(devices(name), ErrorCode.SEMAPHORE_OVERFLOW, 0, [
         execute(counts=[1, 1, 4, 4], ring=[0, 5], **raises(3, level0=2))])
 
 
-def test_credits_may_not_raise_a_semaphore_beyond_15(devices):
-    run(devices(NAME), [credit(3, 14), credit(3, 1)])
-    refused(devices(NAME), ErrorCode.SEMAPHORE_OVERFLOW, 1, [credit(3, 14), credit(3, 2)])
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_credits_may_not_raise_a_semaphore_beyond_15(devices, name):
+    run(devices(name), [credit(3, 14), credit(3, 1)])
+    refused(devices(name), ErrorCode.SEMAPHORE_OVERFLOW, 1, [credit(3, 14), credit(3, 2)])
 
 
 # Reset, registers, interrupt
 
 @pytest.mark.parametrize("cycles", [1, 2, 3, 5, 8, 13, 40, 77, 120, 200, 301, 350, 444, 600])
-def test_a_reset_in_the_midst_of_a_program(devices, cycles):
-    device = devices(NAME)
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_a_reset_in_the_midst_of_a_program(devices, name, cycles):
+    device = devices(name)
     records = [credit(0, 15), load(run_bytes=100, row_bytes=4, counts=[30, 2], level0=1,
                                    **waits(0)),
                store(run_bytes=100, row_bytes=4, counts=[40, 2], memory_jumps=[100, -3000],
                      pad_base=112),
                execute(counts=[5, 1, 1, 3], acc_jumps=[1, -4, -4, -4], act_base=60),
                vector(counts=[2], result_base=54),
-               execute(**waits(7)), store(**waits(8))]
+               execute(**waits(7)), store(**waits(6))]
     device.write(0, b"".join(records))
     assert reset_midway(device, 0, len(records), cycles=cycles)
     assert not device.status()
     still_works(device)
 
 
-def test_a_reset_after_an_error_and_one_of_an_idle_core(devices):
-    device = devices(NAME)
+@pytest.mark.parametrize("name", [NAME, SHARED])
+def test_a_reset_after_an_error_and_one_of_an_idle_core(devices, name):
+    device = devices(name)
     for records in ([bytes(64)], [load(**waits(1))], []):
         device.write(0, b"".join(records))
         reset_midway(device, 0, len(records), cycles=400)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from cores import core
 from systolith import Linear, ModelDevice, compile_layers
-from systolith.cycles import decode_program, predict_cycles
+from systolith.cycles import predict_cycles
+from systolith.program import decode_program
 from systolith_hw.formats import RANGES
 from systolith_sim.device import RtlDevice
 

@@ -13,6 +13,7 @@ from .specification import Specification
 __all__ = ["PROOFS"]
 
 PAGE = 4096
+PATIENCE = 2    # cycles that an address may stand at the bus, in proofs by induction
 LATENCY = 2  # cycles that a word may be inside the reader and not be offered
 
 
@@ -91,26 +92,37 @@ def check_channel(spec: Specification, m, dut, name: str, sources: list) -> None
     window = spec.past(m, dut.window, "window_before")
     spec.given(m, ~spec.past(m, 1, "running") | (dut.window == window))
     spec.given(m, dut.window[:page] == 0)
-    standing = Signal()  # an accepted burst has not been asked for
-    wanted = Signal.like(Cat(sources[0][1].word, sources[0][1].words, number))
-    with m.If(ready):
-        m.d.sync += standing.eq(0)
+    spec.given(m, ~spec.late(m, f"{name}_bus", valid & ~ready, PATIENCE))
     accepts = [bursts.valid & bursts.ready for bursts, _, _ in sources]
+    room = 1 if dut.compact else 2
+    standing = Signal(range(room + 1))  # accepted bursts that have not been asked for
+    wanted = Array(Signal.like(Cat(sources[0][1].word, sources[0][1].words, number),
+                               name=f"wanted{i}") for i in range(room))
+    leave = valid & ready
+    m.d.sync += standing.eq(standing + Cat(accepts).any() - leave)
+    with m.If(leave):
+        m.d.sync += [wanted[i].eq(wanted[i + 1]) for i in range(room - 1)]
     for accept, (_, burst, client) in zip(accepts, sources, strict=True):
         spec.given(m, (burst.word[:page_words] + burst.words) >> page_words == 0)
         with m.If(accept):
-            m.d.sync += [standing.eq(1), wanted.eq(Cat(burst.word, burst.words, client))]
-    word, more, client = wanted[:-9], wanted[-9:-1], wanted[-1]
-    spec.require(m, valid == standing, "what is accepted is asked for in the next cycle, once")
+            m.d.sync += wanted[(standing - leave)[:exact_log2(room)]].eq(
+                Cat(burst.word, burst.words, client))
+    word, more, client = wanted[0][:-9], wanted[0][-9:-1], wanted[0][-1]
+    spec.require(m, valid == (standing != 0),
+                 "what is accepted is asked for in the next cycle or behind another, once")
     spec.require(m, ~valid | ((number == client) & (length == more)
                               & (address == (window + (word << word_bits))[:len(address)])),
                  "it is asked for with its length and id, in the window, until it is taken")
     spec.require(m, ~Cat(accepts).any() | ~dut.halt, "nothing is accepted in a halt")
-    spec.require(m, ~Cat(accepts).any() | ready | ~standing, "one address at a time")
+    spec.require(m, (standing <= room)
+                 & (~Cat(accepts).any() | (standing != room) | (ready & dut.compact)),
+                 "no more addresses than have room")
     spec.require(m, len(accepts) == 1 or ~Cat(accepts).all(), "one burst at a time")
     spec.require(m, spec.held(m, valid, ready, Cat(number, address, length), name),
                  "an address offered stays until it is taken")
-    spec.require(m, (word[:page_words] + more) >> page_words == 0, "the model is in one page")
+    for i, entry in enumerate(wanted):
+        spec.require(m, (standing <= i) | ((entry[:page_words] + entry[-9:-1]) >> page_words == 0),
+                     "the model is in one page")
     spec.require(m, ~valid | ((address[word_bits:page] + length) >> page_words == 0),
                  "no burst crosses 4 KB")
     spec.require(m, (size == word_bits) & (kind == 1), "whole words, incrementing")
@@ -270,25 +282,26 @@ PROOFS = (
                 "min(max_burst, 4096 // data_bytes)", "max_burst", RUN),
         )),
     Proof(
-        name="axi-ar", block="axi.py", cycles=6, induction=True, checks=False,
-        claim="AxiReader of 64-bit words and 32-bit addresses: AR stays and is stable until "
-              "ready, is the burst accepted, in the window, of its client's id; given bursts "
-              "within 4 KB, no burst crosses 4 KB",
+        name="axi-ar", block="axi.py", cycles=8, induction=True, checks=False,
+        claim="AxiReader of 64-bit words and 32-bit addresses, on a bus that takes an address "
+              "within 3 cycles: AR stays and is stable until ready, is the bursts accepted, at "
+              "most 2 ahead, in order, in the window, of their clients' ids; given bursts within "
+              "4 KB, no burst crosses 4 KB",
         make=lambda: Addresses(AxiReader(config=BusConfig(read_words=16), prefetch=1)),
         bugs=(
             Bug("an address withdrawn", "hw/systolith_hw/axi.py",
-                "with m.If(self.arready):", "with m.If(self.arready | self.halt):", RUN),
-            Bug("an address that moves", "hw/systolith_hw/axi.py",
-                "free.eq(~self.halt & (~self.arvalid | self.arready))",
-                "free.eq(~self.halt)", RUN),
+                "asked.o.ready.eq(ready)", "asked.o.ready.eq(ready | master.halt)", RUN),
+            Bug("an address that is lost", "hw/systolith_hw/axi.py",
+                "free.eq(~self.halt & room)", "free.eq(~self.halt)", RUN),
         )),
     Proof(
-        name="axi-aw", block="axi.py", cycles=6, induction=True, checks=False,
+        name="axi-aw", block="axi.py", cycles=8, induction=True, checks=False,
         claim="AxiWriter, the same: AW",
         make=lambda: Addresses(AxiWriter(config=BusConfig(read_words=16, write_bursts=2))),
         bugs=(
             Bug("a window forgotten", "hw/systolith_hw/axi.py",
-                "self.awaddr.eq(self.window + Cat(", "self.awaddr.eq(Cat(", RUN),
+                'ask["valid"].eq(1),\n                ask["addr"].eq(self.window + Cat(',
+                'ask["valid"].eq(1),\n                ask["addr"].eq(Cat(', RUN),
         )),
     Proof(
         name="axi-reads", block="axi.py",

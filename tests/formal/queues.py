@@ -13,7 +13,9 @@ from .specification import Specification
 
 __all__ = ["PROOFS"]
 
-TWO_WORDS = replace(CoreConfig.preset("tiny"), bus=BusConfig(data_bits=256, read_words=16))
+TINY = CoreConfig.preset("tiny")
+TWO_WORDS = replace(TINY, bus=BusConfig(data_bits=256, read_words=16),
+                    control=replace(TINY.control, compact=False))
 
 
 class Ordered(Specification):
@@ -154,8 +156,8 @@ PROOFS = (
         make=lambda: Commands(config=TWO_WORDS, which=2, contents=False),
         bugs=(
             Bug("a record taken while it loads", "hw/systolith_hw/dispatch.py",
-                "with m.If((counts[engine] != 0) & ~full[engine] & ~arriving):",
-                "with m.If((counts[engine] != 0) & ~arriving):", RUN),
+                "(counts[engine] != 0) & ~full[engine] & ~arriving & free",
+                "(counts[engine] != 0) & ~arriving & free", RUN),
         )),
     Proof(
         name="commands-order", block="dispatch.py",

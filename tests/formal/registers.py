@@ -71,7 +71,10 @@ class Answers(Specification):
             host  = written & hits(address, name)
             given = commanded if name == "param1" else 0
             before = self.past(m, register, f"{name}_before")
-            self.require(m, register == Mux(host, word, Mux(given, value, before)),
+            # Of what is beyond memory, the least.
+            most = (1 << 17 if name != "param1" else (1 << 32) - 1)
+            taken = Mux(word > most, most, word)
+            self.require(m, register == Mux(host, taken, Mux(given, value, before)),
                          f"{name} is what was written last")
             self.require(m, ~(answered & hits(read_address, name)) | (dut.rdata == before),
                          f"{name} is read as it is")
@@ -103,7 +106,8 @@ PROOFS = (
         name="axi-lite", block="control.py",
         claim="Control of the preset tiny: one answer for each request, two cycles after it, "
               "which stays and is stable until ready; program_address, window_bytes and param1 "
-              "are what was written last and are read so; other addresses read 0; after an error "
+              "are what was written last, the first two at most 2^17, and are read so; other "
+              "addresses read 0; after an error "
               "halt stays, and nothing begins, until a reset",
         make=Answers,
         bugs=(

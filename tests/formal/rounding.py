@@ -107,26 +107,28 @@ def _rounding(name, what, *bugs, **only):
 
 PROOFS = (
     _rounding("rounding-17", "every value, the multiplier 2^17, every shift", (
-        "int16 that holds too much", "for bits in (8, 16, 32)", "for bits in (8, 17, 32)"),
+        "int16 that holds too much", "_fits(placed_8, bits, above)",
+        "_fits(placed_8, bits + (bits == 16), above)"),
         multiplier=1 << 17),
     _rounding("rounding-30", "every value, the multiplier 2^30, shifts from 0 to 7", (
-        "int32 that holds too much", "for bits in (8, 16, 32)", "for bits in (8, 16, 33)"), (
-        "the type of the next result", "type_7, *(", "self.result_type, *("),
+        "int32 that holds too much", "_fits(placed_8, bits, above)",
+        "_fits(placed_8, bits + (bits == 32), above)"), (
+        "the type of the next result",
+        "reg(\"type_9\", 2, type_8)", "reg(\"type_9\", 2, self.result_type)"),
         multiplier=1 << 30, least_shift=0),
     _rounding("rounding-cut", "every value, the multiplier 3 * 2^16 (on both sides of a cut), "
               "shifts from 0 to 7", (
         "a part of the product one place off",
-        "low_high_2 + high_low_2", "low_high_2 + (high_low_2 << 1)"),
+        "low_high_3 + high_low_3", "low_high_3 + (high_low_3 << 1)"),
         multiplier=3 << 16, least_shift=0),
     _rounding("rounding-up", "the value 2^20, every multiplier, every shift", (
         "a multiplier cut in the wrong place",
-        "reg(\"mult_high_1\", 14, self.multiplier[17:])",
-        "reg(\"mult_high_1\", 14, self.multiplier[17:30])"), value=1 << 20),
+        "self.multiplier[17:])}", "self.multiplier[17:30])}"), value=1 << 20),
     _rounding("rounding-down", "the value -2^20, every multiplier, every shift", (
         "rounding towards zero on ties",
-        "right_1 & (value_high_1 < 0)).as_signed()", "right_1 & 0).as_signed()"),
+        "right_1 & minus_1)", "0)"),
         value=-1 << 20),
     _rounding("rounding-least", "the value -2^31, every multiplier, shifts from 0 to 7", (
-        "a sum that wraps", "reg(\"placed_7\", signed(39)", "reg(\"placed_7\", signed(38)"),
+        "a sum that wraps", "reg(\"placed_8\", signed(39)", "reg(\"placed_8\", signed(38)"),
         value=-1 << 31, least_shift=0),
 )

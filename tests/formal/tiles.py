@@ -76,7 +76,8 @@ class Sequenced(Specification):
     """
     def __init__(self, *, rows: int):
         config = CoreConfig.preset("tiny")
-        config = replace(config, array=replace(config.array, rows=rows, cols=1))
+        config = replace(config, array=replace(config.array, rows=rows, cols=1),
+                         control=replace(config.control, compact=False))
         super().__init__(ExecuteEngine(config=config))
 
     def properties(self, m, dut):
@@ -122,12 +123,12 @@ PROOFS = (
         claim="ExecuteEngine of 2 x 1, commands of 4 loops with counts up to 2, one wait at any "
               "level: weights and swaps take turns as the array's checks say, however long rows, "
               "weights and semaphores keep each other waiting; no error",
-        make=lambda: Sequenced(rows=2), cycles=20,
+        make=lambda: Sequenced(rows=2), cycles=24,
         bugs=(
             Bug("a swap that does not wait for its weights", "hw/systolith_hw/execute.py",
-                "self.issue.eq(walker.o.valid & (~tile_start | self.loaded) & allowed",
-                "self.issue.eq(walker.o.valid & allowed", RUN),
+                "self.issue.eq(rows.o.valid & (~head.starts | self.loaded) & head.inside",
+                "self.issue.eq(rows.o.valid & head.inside", RUN),
             Bug("weights that do not wait for the swap", "hw/systolith_hw/weights.py",
-                "walker.open & (~self.loaded | self.swap)", "walker.open", RUN),
+                "(tiles.o.valid & (~loaded | swapped))", "tiles.o.valid", RUN),
         )),
 )

@@ -38,7 +38,7 @@ class TB:
         """A row for the array that keeps to ``revisit``; often the earliest it allows."""
         free = [row for row in range(self.dut.rows)
                 if cycle - self.visited.get(row, -100) >= self.dut.revisit]
-        recent = [row for row in free if cycle - self.visited.get(row, -100) < 6]
+        recent = [row for row in free if cycle - self.visited.get(row, -100) < 7]
         return int(self.rng.choice(recent if recent and self.rng.random() < 0.6 else free))
 
     def _array(self, ctx, cycle):
@@ -78,12 +78,14 @@ class TB:
 
     async def _bench(self, ctx):
         dut, rng = self.dut, self.rng
-        held = None
+        held = busy = None
         for cycle in range(self.cycles):
+            before = busy   # where a late array reads
             self._pending = {row for row, last in self.visited.items()
-                             if cycle - last < dut.PIPELINE}
+                             if cycle - last < dut.WRITE}
             update, busy = self._array(ctx, cycle)
-            row, valid = self._vector(ctx, busy) if cycle >= dut.rows + dut.PIPELINE else (0, False)
+            reads = before if dut.late else busy
+            row, valid = self._vector(ctx, reads) if cycle >= dut.rows + dut.WRITE else (0, False)
             ctx.set(dut.sums.as_value(), self.sums.get(cycle, int(rng.integers(1 << 30))))
             *_, ready, written, data = await ctx.tick().sample(
                 dut.read_ready, dut.written, dut.read_data)
@@ -91,7 +93,7 @@ class TB:
                 self.reads[cycle + dut.READ_LATENCY] = list(self.memory[row])
             if valid and not ready:
                 self.refused.append(cycle)
-                assert busy == self._bank(row), "reads wait for the array only"
+                assert reads == self._bank(row), "reads wait for the array only"
             if update is not None:
                 self.memory[update[0]] = update[1]
             assert written == (cycle in self.writes)
@@ -103,8 +105,9 @@ class TB:
 
 @pytest.mark.parametrize("revisit", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("banks", [1, 2])
-def test_adds_rows_and_serves_reads_beside(banks, revisit):
-    dut = Accumulator(rows=ROWS, cols=COLS, banks=banks, sum_bits=18, revisit=revisit)
+@pytest.mark.parametrize("late", [False, True])
+def test_adds_rows_and_serves_reads_beside(late, banks, revisit):
+    dut = Accumulator(rows=ROWS, cols=COLS, banks=banks, sum_bits=18, revisit=revisit, late=late)
     tb = TB(dut, [banks, revisit])
     tb.run()
     assert len(tb.reads) > 100
@@ -117,9 +120,10 @@ def test_wraps_modulo_2_to_the_32(revisit):
     TB(dut, revisit, first=0.02).run()
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("revisit", [1, 2, 3, 4])
-def test_takes_a_row_in_every_cycle(revisit):
-    dut = Accumulator(rows=ROWS, cols=COLS, banks=1, sum_bits=18, revisit=revisit)
+def test_takes_a_row_in_every_cycle(revisit, late):
+    dut = Accumulator(rows=ROWS, cols=COLS, banks=1, sum_bits=18, revisit=revisit, late=late)
     TB(dut, revisit, gap=0, first=0.1, cycles=250).run()
 
 

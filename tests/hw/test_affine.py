@@ -106,6 +106,37 @@ def test_walks_the_formula_through_restarts_and_stalls(loops, stall, pause):
     assert [element for _, element in taken] == [e for walk in walks for e in expected(walk)]
 
 
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+@pytest.mark.parametrize("loops", [1, 2, 4])
+def test_a_walk_that_is_held_is_kept_nowhere_else(loops, stall):
+    rng = random.Random(f"held {loops} {stall}")
+    dut = AffineWalker(loops=loops, streams=WIDTHS, count_bits=12, held=True)
+    walks = [random_walk(rng, loops) for _ in range(12)]
+    walks[3] = {**walks[3], "counts": [1] * loops}
+    walks.append({**walks[4], "counts": [1] * (loops - 1) + [300]})
+
+    async def bench(ctx):
+        for walk in walks:
+            found = []
+            ctx.set(dut.walk.payload, offered(walk))
+            ctx.set(dut.walk.valid, 1)
+            while len(found) < len(expected(walk)):
+                ready = rng.random() >= stall
+                ctx.set(dut.o.ready, ready)
+                *_, taken, valid, element, idle = await ctx.tick().sample(
+                    dut.walk.ready, dut.o.valid, dut.o.payload, dut.idle)
+                if taken:
+                    ctx.set(dut.walk.valid, 0)
+                if valid and ready:
+                    found.append(plain(element))
+            assert found == expected(walk)
+            for _ in range(rng.randrange(3)):
+                await ctx.tick()
+            assert ctx.get(dut.idle)
+
+    simulate(dut, bench, cycles=20_000)
+
+
 def test_gives_an_element_every_cycle_from_one_walk_to_the_next():
     rng = random.Random(0)
     dut = AffineWalker(loops=3, streams=WIDTHS)

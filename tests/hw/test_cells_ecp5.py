@@ -4,9 +4,10 @@ import random
 
 import pytest
 from systolith_hw.cells import EmitPlatform
-from systolith_hw.cells_ecp5 import HeldMultiplier, has_vendor_cells
+from systolith_hw.cells_ecp5 import HeldMultiplier, Multiplier18, has_vendor_cells
 from systolith_hw.emit import emit_verilog
 
+from .pipelined import through
 from .simulate import simulate
 
 
@@ -34,6 +35,19 @@ def test_multiplies_by_the_factor_taken_with_the_activation_of_the_load(bits):
     simulate(dut, bench)
 
 
+@pytest.mark.parametrize("cell", [False, True])
+def test_multiplies_18_by_18_bits(cell):
+    rng = random.Random(cell)
+    low, high = -1 << 17, (1 << 17) - 1
+    edges = [low, low + 1, -1, 0, 1, high]
+    cases = [{"first": a, "second": b} for a in edges for b in edges]
+    cases += [{"first": rng.randint(low, high), "second": rng.randint(low, high)}
+              for _ in range(500)]
+    found = through(Multiplier18(cell=cell), cases, latency=Multiplier18.LATENCY,
+                    outputs=["product"])
+    assert found == [(case["first"] * case["second"],) for case in cases]
+
+
 def test_only_an_emission_that_asks_for_them_has_vendor_cells():
     assert not has_vendor_cells(None)
     assert not has_vendor_cells(EmitPlatform(top="top"))
@@ -42,6 +56,9 @@ def test_only_an_emission_that_asks_for_them_has_vendor_cells():
     for vendor_cells in (False, True):
         text = emit_verilog(HeldMultiplier(factor_bits=8), name="top", vendor_cells=vendor_cells)
         assert ("MULT18X18D" in text) == vendor_cells
+        for cell in (False, True):
+            text = emit_verilog(Multiplier18(cell=cell), name="top", vendor_cells=vendor_cells)
+            assert ("MULT18X18D" in text) == (cell and vendor_cells)
 
 
 @pytest.mark.parametrize("error, message, bits", [

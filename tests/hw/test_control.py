@@ -86,6 +86,20 @@ def test_identifies_the_core_and_keeps_what_is_written():
     run(body)
 
 
+@pytest.mark.parametrize("written", [0, 1, (1 << 17) - 64, 1 << 17, (1 << 17) + 1, 0xffffffff])
+def test_a_compact_core_takes_what_is_beyond_memory_for_the_least_that_is(written):
+    tiny = CoreConfig.preset("tiny")
+
+    async def body(ctx, dut, bus):
+        for name, most in (("program_address", 1 << 17), ("window_bytes", 1 << 17),
+                           ("program_commands", 1 << 12)):
+            await bus.write(name, written)
+            assert await bus.read(name) == min(written, most)
+
+    assert tiny.control.compact
+    run(body, tiny)
+
+
 def test_a_program_runs_from_start_to_finished():
     async def body(ctx, dut, bus):
         await bus.write("interrupt_enable", 1)

@@ -6,7 +6,8 @@ from collections import Counter, deque
 import pytest
 from systolith.model.validate import prepare, substitute
 from systolith_hw.config import CoreConfig
-from systolith_hw.dispatch import Dispatcher, Fetch
+from systolith_hw.dispatch import Dispatcher
+from systolith_hw.fetch import Fetch
 from systolith_hw.isa import COMMAND_BYTES, COMMANDS, ControlOp, ErrorCode, Opcode
 
 from .simulate import simulate
@@ -19,7 +20,15 @@ CONFIGS = {
     "words_of_256": CoreConfig.from_dict({"bus": {"data_bits": 256, "max_burst": 1}}),
     "words_of_512": CoreConfig.from_dict({
         "bus": {"data_bits": 512}, "control": {"queue_depth": 2}}),
+    "compact": CoreConfig.from_dict({
+        "bus": {"data_bits": 32, "addr_bits": 20}, "control": {
+            "params": 4, "queue_depth": 2, "compact": True}}),
+    "compact_words_of_512": CoreConfig.from_dict({
+        "bus": {"data_bits": 512, "addr_bits": 20}, "control": {"compact": True}}),
 }
+# Bits of the address that the programs below draw at random, and how many are walked.
+BASES = {Opcode.LOAD: ("memory_base", 21), Opcode.STORE: ("memory_base", 21),
+         Opcode.EXECUTE: ("act_base", 11)}
 ENGINES = (Opcode.LOAD, Opcode.EXECUTE, Opcode.VECTOR, Opcode.STORE)
 
 
@@ -88,7 +97,7 @@ class TB:
         raises = rng.random() >= self.pause
         ctx.set(dut.raise_.ready, raises)
         idle = self.cycle >= self.busy_until
-        ctx.set(dut.engines_idle, idle)
+        ctx.set(dut.idle, -idle & 0b1111)
         for i, opcode in enumerate(ENGINES):
             if ctx.get(dut.command[i].valid) and drains[i]:
                 record = ctx.get(dut.command[i].payload).to_bytes(COMMAND_BYTES, "little")
@@ -123,6 +132,8 @@ def expected(config, records):
         if opcode != Opcode.CONTROL:
             word = bytearray(substitute(record, registers))
             word[12:16] = index.to_bytes(4, "little")
+            if config.control.compact and opcode in BASES:
+                word = fitted(word, *BASES[opcode], opcode)
             commands[opcode].append(bytes(word))
         elif fields["operation"] == ControlOp.PARAM_SET:
             registers[fields["register"]] = fields["value"] & 0xffffffff
@@ -133,6 +144,17 @@ def expected(config, records):
             credits[fields["register"]] += fields["value"]
         interrupts += opcode == Opcode.CONTROL and fields["operation"] == ControlOp.INTERRUPT
     return commands, credits, interrupts, registers
+
+
+def fitted(record, name, bits, opcode):
+    """An address that has no place in so many bits is the highest alone, in these."""
+    field = COMMANDS[opcode].field(name)
+    value = int.from_bytes(record, "little")
+    address = value >> field.bit & 0xffffffff
+    if (1 << bits - 1) <= address < (1 << 32) - (1 << bits - 1):
+        value &= ~(((1 << bits) - 1) << field.bit)
+        value |= 1 << field.bit + bits - 1
+    return value.to_bytes(COMMAND_BYTES, "little")
 
 
 def random_program(rng, config, length):

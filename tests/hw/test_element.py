@@ -8,11 +8,10 @@ from systolith_hw.element import ProcessingElement, sum_bits
 from .simulate import simulate
 
 
-@pytest.mark.parametrize("row", [0, 1, 5, 63])
-def test_adds_its_product_to_the_sum_from_above(row):
-    rng = random.Random(row)
-    dut = ProcessingElement(row=row)
-    low, high = row * -128 * 127, row * 128 * 128  # what the rows above may sum to
+def check_sums(dut, weights, *, low, high):
+    """Random weights of ``weights``, swaps and activations; ``low`` to ``high`` is what the rows
+    above may sum to."""
+    rng = random.Random(dut.row)
 
     async def bench(ctx):
         shadow = active = None
@@ -21,8 +20,8 @@ def test_adds_its_product_to_the_sum_from_above(row):
         for cycle in range(600):
             start = cycle < 2  # a first weight, then a first swap
             shift, swap = start or rng.random() < 0.4, start or rng.random() < 0.3
-            weight, activation = (rng.choice([-128, 127, rng.randrange(-128, 128)])
-                                  for _ in range(2))
+            weight = rng.choice([weights[0], weights[-1], rng.choice(weights)])
+            activation = rng.choice([-128, 127, rng.randrange(-128, 128)])
             ctx.set(dut.weight, weight)
             ctx.set(dut.shift, shift)
             ctx.set(dut.activation, activation)
@@ -38,6 +37,12 @@ def test_adds_its_product_to_the_sum_from_above(row):
             history.append(None if active is None else activation * active)
 
     simulate(dut, bench)
+
+
+@pytest.mark.parametrize("row", [0, 1, 5, 63])
+def test_adds_its_product_to_the_sum_from_above(row):
+    check_sums(ProcessingElement(row=row), range(-128, 128), low=row * -128 * 127,
+               high=row * 128 * 128)
 
 
 @pytest.mark.parametrize("products", range(1, 65))

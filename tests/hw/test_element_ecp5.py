@@ -1,7 +1,5 @@
 """The ternary element of carry cells: its sums, its timing, and the cells by Yosys' model."""
 
-import random
-
 import numpy as np
 import pytest
 from systolith_boards.synthesis import run_tool
@@ -10,39 +8,13 @@ from systolith_hw.element import sum_bits
 from systolith_hw.element_ecp5 import CarryElement, TernaryAdder
 from systolith_hw.emit import emit_verilog
 
-from .simulate import simulate
 from .test_array import Sequencer, expected, mixed_lengths
+from .test_element import check_sums
 
 
 @pytest.mark.parametrize("row", [0, 1, 5, 63])
 def test_adds_its_activation_to_the_sum_from_above(row):
-    rng = random.Random(row)
-    dut = CarryElement(row=row)
-    most = row * 128  # what the rows above may sum to, and its negative
-
-    async def bench(ctx):
-        shadow = active = None
-        history = []  # product of each activation so far
-        above = 0
-        for cycle in range(600):
-            start = cycle < 2  # a first weight, then a first swap
-            shift, swap = start or rng.random() < 0.4, start or rng.random() < 0.3
-            weight, activation = rng.randint(-1, 1), rng.choice([-128, 127, rng.randint(-128, 127)])
-            ctx.set(dut.weight, weight)
-            ctx.set(dut.shift, shift)
-            ctx.set(dut.activation, activation)
-            ctx.set(dut.swap, swap)
-            above, last_above = rng.choice([-most, most, rng.randint(-most, most)]), above
-            ctx.set(dut.sum_above, above)
-            *_, total, below = await ctx.tick().sample(dut.sum, dut.weight_below)
-            if len(history) >= dut.latency and history[-dut.latency] is not None:
-                assert total == last_above + history[-dut.latency]
-            assert shadow is None or below == shadow
-            # The swap takes the weight from before this cycle's shift.
-            active, shadow = shadow if swap else active, weight if shift else shadow
-            history.append(None if active is None else activation * active)
-
-    simulate(dut, bench)
+    check_sums(CarryElement(row=row), range(-1, 2), low=row * -128, high=row * 128)
 
 
 @pytest.mark.parametrize("row", [0, 1, 2, 3, 7, 31])

@@ -20,7 +20,6 @@ from .streams import plain
 
 MEMORY = {"act_rows": 64, "act_banks": 1, "wgt_rows": 64, "acc_rows": 32, "par_rows": 16}
 EXECUTE = COMMANDS[Opcode.EXECUTE]
-WRITTEN = 3  # cycles from an accumulator address until its row is written
 
 
 FORMATS = {
@@ -127,10 +126,9 @@ class TB:
     def run(self, records, cycles=6000):
         """Until all is done, or an error."""
         waiting = deque(int.from_bytes(record, "little") for record in records)
-        self.reads = {"act": deque([None] * 2), "wgt": deque([None] * 2)}
-        assert Scratchpad.READ_LATENCY == 2
+        self.reads = {name: deque([None] * Scratchpad.READ_LATENCY) for name in ("act", "wgt")}
         self.places = deque([None] * Accumulator.AHEAD)
-        self.writes = deque([0] * WRITTEN)
+        self.writes = deque([0] * Accumulator.WRITE)
         self.cycle = 0
 
         async def bench(ctx):

@@ -113,7 +113,7 @@ def random_good(rng, config, opcode):
                 values[f"{what}{slot}_valid"] = 1
                 values[f"{what}{slot}"] = rng.randrange(control.semaphores)
     values["ring"] = [rng.randrange(16) for _ in range(4)]
-    counts = [rng.choice([1, rng.randrange(1, 1 << 16)]) for _ in range(loops)]
+    counts = [rng.choice([1, rng.randrange(1, 1 << config.count_bits)]) for _ in range(loops)]
     values["counts"] = counts
     for field in command.body:
         if field.name.endswith(("jumps", "base", "rewind", "step")) and "eserved" not in field.text:

@@ -42,7 +42,8 @@ def test_a_lane_is_reduced_from_the_first_of_its_row_on(largest):
                     number, group = case["number"], case["group"]
                 taken = taken or bool(case["take"])
             expected.append((taken, number, group if maximum and taken else None))
-    found = through(Folder(largest=largest), cases, latency=1, outputs=["folded"])
+    found = through(Folder(largest=largest), cases, latency=Folder.LATENCY,
+                    outputs=["folded"])
     for (folded,), (taken, number, group) in zip(found, expected, strict=True):
         assert (folded["taken"], folded["number"]) == (taken, number)
         assert group is None or folded["group"] == group

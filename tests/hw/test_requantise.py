@@ -81,11 +81,10 @@ def random_multiplier(rng):
                        2**30 + 1, 1 << rng.randrange(31), 0, 1])
 
 
-@pytest.mark.parametrize("shift", range(-31, 8))
-def test_equals_tflites_two_steps(shift):
-    rng = random.Random(shift)
+def cases_at_ties(rng, shift, count):
+    """For each type ``count`` cases, many with a result at or beside a tie, or a limit."""
     cases = []
-    for _ in range(250):
+    for _ in range(count):
         for result_type in BITS:
             multiplier = random_multiplier(rng)
             # A value whose result is on the scale of its type, at or beside a tie.
@@ -96,20 +95,37 @@ def test_equals_tflites_two_steps(shift):
                                 rng.choice([-1, 1]) << rng.randrange(31)])
             zero_point = rng.choice([-128, 0, 127, rng.randrange(-128, 128)])
             cases.append((value, multiplier, shift, zero_point, *limits(rng), result_type))
-    check_all(cases)
+    return cases
 
 
-def test_takes_another_shift_zero_point_clamp_and_type_with_every_value():
-    rng = random.Random(0)
+def cases_of_all_kinds(rng, count):
+    """Cases of any shift and type, whose results fit their type or nearly do."""
     cases = []
-    for _ in range(6000):
+    for _ in range(count):
         shift = rng.randrange(-31, 8)
         result_type = rng.choice(list(BITS))
         result = rng.randrange(*(5 * limit // 4 for limit in range_of(result_type)))
         value = near(rng, result * 2**(30 - shift) // 2**30)
         cases.append((value, random_multiplier(rng), shift, rng.randrange(-128, 128),
                       *limits(rng), result_type))
-    check_all(cases)
+    return cases
+
+
+def cases_beyond_types(rng):
+    """Cases whose results are at the limits of types, and far beyond them."""
+    return [(near(rng, sign << bit), 2**31 - 1 - low, shift, zero, -128, 127, result_type)
+            for shift in range(8) for bit in (*range(23, 32), 15 - shift, 7)
+            for sign in (-1, 1) for low in (0, 1) for zero in (-128, 127)
+            for result_type in BITS]
+
+
+@pytest.mark.parametrize("shift", range(-31, 8))
+def test_equals_tflites_two_steps(shift):
+    check_all(cases_at_ties(random.Random(shift), shift, 250))
+
+
+def test_takes_another_shift_zero_point_clamp_and_type_with_every_value():
+    check_all(cases_of_all_kinds(random.Random(0), 6000))
 
 
 @pytest.mark.parametrize("result_type", BITS)
@@ -149,10 +165,6 @@ def test_saturates_only_what_is_beyond_the_type(result_type):
 
 
 def test_left_shifts_saturate_at_what_is_exactly_beyond_the_type():
-    rng = random.Random(0)
-    cases = [(near(rng, sign << bit), 2**31 - 1 - low, shift, zero, -128, 127, result_type)
-             for shift in range(8) for bit in (*range(23, 32), 15 - shift, 7)
-             for sign in (-1, 1) for low in (0, 1) for zero in (-128, 127)
-             for result_type in BITS]
+    cases = cases_beyond_types(random.Random(0))
     assert min(scaled(*case[:3]) + case[3] for case in cases) == -2**38  # the pipeline's least
     check_all(cases)

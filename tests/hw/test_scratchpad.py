@@ -8,15 +8,18 @@ from systolith_hw.scratchpad import Scratchpad
 from .simulate import simulate
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("rows, row_bytes, banks, readers, writers", [
     (16, 8, 1, 1, 1), (16, 8, 4, 2, 2), (32, 3, 2, 2, 2), (16, 5, 1, 1, 2), (16, 12, 8, 3, 1),
 ])
 def test_serves_one_read_and_one_write_a_bank_by_priority(rows, row_bytes, banks, readers,
-                                                          writers):
+                                                          writers, late):
     rng = random.Random(f"{rows} {row_bytes} {banks}")
     dut = Scratchpad(rows=rows, row_bytes=row_bytes, banks=banks, readers=readers,
-                     writers=writers)
+                     writers=writers, late=late)
     latency = dut.READ_LATENCY
+    apart = latency if late else 1  # cycles from a read to a write of the same row
+    read_at = [-latency] * rows     # cycle of each row's last read
     memory = [bytearray(row_bytes) for _ in range(rows)]
     waited = [0] * readers + [0] * writers
     expected = {}  # (reader, cycle): row
@@ -44,7 +47,8 @@ def test_serves_one_read_and_one_write_a_bank_by_priority(rows, row_bytes, banks
                         if i == 0:
                             writes[i] = (cycle, rng.randbytes(row_bytes), (1 << row_bytes) - 1)
                     elif rng.random() < 0.6:
-                        writes[i] = (rng.randrange(rows), rng.randbytes(row_bytes),
+                        free = [row for row in range(rows) if cycle - read_at[row] >= apart]
+                        writes[i] = (rng.choice(free), rng.randbytes(row_bytes),
                                      rng.randrange(1 << row_bytes))
             # The program's semaphores keep readers and writers of one row apart.
             busy = {write[0] for write in writes if write is not None}
@@ -70,6 +74,7 @@ def test_serves_one_read_and_one_write_a_bank_by_priority(rows, row_bytes, banks
                     assert int(rows_now[2 + i]) == expected[i, cycle]
                 waited[i] += offered[i] is not None and i not in read_grants
             for i in read_grants:
+                read_at[reads[i]] = cycle
                 expected[i, cycle + latency] = int.from_bytes(memory[reads[i]], "little")
                 reads[i] = None
             for i in range(writers):
@@ -87,8 +92,9 @@ def test_serves_one_read_and_one_write_a_bank_by_priority(rows, row_bytes, banks
     assert all(waited[1:readers]) and all(waited[readers + 1:])
 
 
-def test_reads_the_row_written_a_cycle_before():
-    dut = Scratchpad(rows=16, row_bytes=2, banks=2, readers=1, writers=1)
+@pytest.mark.parametrize("late", [False, True])
+def test_reads_the_row_written_a_cycle_before(late):
+    dut = Scratchpad(rows=16, row_bytes=2, banks=2, readers=1, writers=1, late=late)
 
     async def bench(ctx):
         ctx.set(dut.write[0].addr, 9)

@@ -6,7 +6,7 @@ from math import prod
 
 import pytest
 from systolith_hw.isa import ONCE
-from systolith_hw.semaphore import Gate, Raiser, Semaphores
+from systolith_hw.semaphore import Gate, Raiser, Semaphores, SerialSemaphores
 
 from .simulate import simulate
 
@@ -119,6 +119,50 @@ def test_a_raise_beyond_15_is_flagged_and_changes_nothing():
         assert ctx.get(dut.wait[0].ready) == 0
 
     simulate(dut, bench)
+
+
+@pytest.mark.parametrize("count", [4, 8, 32])
+def test_one_by_one_no_token_is_lost_or_invented_and_the_lowest_that_can_is_served(count):
+    rng = random.Random(count)
+    dut = SerialSemaphores(count=count, waiters=4, raisers=5)
+    values = [0] * count
+    taken, overflows = [0] * 4, 0
+
+    async def bench(ctx):
+        nonlocal overflows
+        waits, raises = [None] * 4, [None] * 5
+        flagged = 0
+        for cycle in range(3000):
+            for requested, ports, busy in ((waits, dut.wait, 0.2 if cycle < 500 else 0.9),
+                                           (raises, dut.raise_, 0.9 if cycle < 500 else 0.1)):
+                for i, port in enumerate(ports):
+                    if requested[i] is None and rng.random() < busy:
+                        requested[i] = rng.randrange(count)
+                    ctx.set(port.valid, requested[i] is not None)
+                    ctx.set(port.payload, requested[i] or 0)
+            raiser = next((i for i, s in enumerate(raises) if s is not None), None)
+            granted = [i for i in range(4) if ctx.get(dut.wait[i].ready)]
+            assert [i for i in range(5) if raises[i] is not None
+                    and ctx.get(dut.raise_[i].ready)] == ([] if raiser is None else [raiser])
+            able = [i for i, s in enumerate(waits) if s is not None and values[s]]
+            assert granted == (able[:1] if raiser is None else [])
+            assert ctx.get(dut.overflow) == flagged
+            flagged = 0
+            if raiser is not None:
+                overflow = values[raises[raiser]] == LIMIT
+                flagged = overflow << raiser
+                overflows += overflow
+                values[raises[raiser]] += not overflow
+                raises[raiser] = None
+            for i in granted:
+                values[waits[i]] -= 1
+                taken[i] += 1
+                waits[i] = None
+            await ctx.tick()
+
+    simulate(dut, bench, cycles=4000)
+    assert all(taken)
+    assert count > 8 or overflows
 
 
 def elements_of(counts):

@@ -13,10 +13,11 @@ LOOPS = 2
 
 @pytest.mark.parametrize("pauses", [0.0, 0.4])
 @pytest.mark.parametrize("waits", [False, True])
-def test_every_element_stands_beside_what_its_command_says(waits, pauses):
+@pytest.mark.parametrize("queued", [False, True])
+def test_every_element_stands_beside_what_its_command_says(queued, waits, pauses):
     rng = random.Random(f"{waits} {pauses}")
     dut = CommandWalker(loops=LOOPS, streams=(8,), kept=data.StructLayout({"number": 16}),
-                        waits=waits)
+                        waits=waits, queued=queued)
     commands = [(rng.randint(1, 4), rng.randint(1, 4), rng.randrange(4)) for _ in range(30)]
     expected = [(number, address % 256) for number, (a, b, _) in enumerate(commands)
                 for address in range(10 * number, 10 * number + a * b)]
@@ -60,8 +61,10 @@ def test_every_element_stands_beside_what_its_command_says(waits, pauses):
 
 
 @pytest.mark.parametrize("waits", [0, 1])
-def test_an_element_leaves_every_cycle_from_the_second_after_the_command(waits):
-    dut = CommandWalker(loops=LOOPS, streams=(), kept=data.StructLayout({"number": 8}))
+@pytest.mark.parametrize("queued", [False, True])
+def test_an_element_leaves_every_cycle_but_one_before_what_stays_beside_queued_ones(queued, waits):
+    dut = CommandWalker(loops=LOOPS, streams=(), kept=data.StructLayout({"number": 8}),
+                        queued=queued)
     passed = []
 
     async def bench(ctx):
@@ -79,4 +82,5 @@ def test_an_element_leaves_every_cycle_from_the_second_after_the_command(waits):
             await ctx.tick()
 
     simulate(dut, bench)
-    assert passed == list(range(2, 40))
+    assert passed == ([cycle for cycle in range(3, 40) if (cycle - 3) % 7 < 6] if queued
+                      else list(range(2, 40)))

@@ -32,17 +32,17 @@ __all__ = ["TB", "Groups", "config_of"]
 VECTOR = COMMANDS[Opcode.VECTOR]
 MEMORY = {"act_rows": 128, "act_banks": 2, "wgt_rows": 16, "acc_rows": 16, "par_rows": 16}
 RECORDS = 16
-READ_LATENCY = 2
+READ_LATENCY = 4
 TABLES = (Function.TABLE, Function.LINEAR, Function.CHANNEL)
 PORTS = ("acc", "source", "stream", "wait", "raise_")
 
 
-def config_of(rows, cols, lanes, loops=4, /, *, act_banks=2, **vector):
+def config_of(rows, cols, lanes, loops=4, /, *, act_banks=2, compact=False, **vector):
     """A core whose vector unit has everything, but for what ``vector`` says."""
     return CoreConfig.from_dict({
         "array": {"rows": rows, "cols": cols}, "memory": {**MEMORY, "act_banks": act_banks},
         "vector": {"lanes": lanes, "functions": 256, "rows": RECORDS, **vector},
-        "control": {"vector_loops": loops}})
+        "control": {"vector_loops": loops, "compact": compact}})
 
 
 class Simulated:
@@ -333,7 +333,7 @@ class TB:
                     self._set(self.dut.halt, 1)
                     break
                 await self._cycle()
-                if self.cycle > cycles:
+                if self.cycle > cycles * self.stages.interval:
                     raise TimeoutError(f"the commands must be done within {cycles} cycles")
             for _ in range(after):
                 await self._cycle()
@@ -368,9 +368,11 @@ class TB:
             self._set(getattr(dut, name).ready, grants[name])
         self._set(dut.acc_ready, grants["acc"])
         if self.waiting and not self.offered:
-            # Once offered, it stays until it is taken.
-            self.offered = not self.waiting[0].alone or get(dut.idle)
-            self._set(dut.command.payload, int.from_bytes(self.waiting[0].record, "little"))
+            # Once offered, it stays until it is taken, in a compact core until it is done.
+            alone = self.waiting[0].alone or self.config.control.compact
+            self.offered = not alone or get(dut.idle)
+            if self.offered:
+                self._set(dut.command.payload, int.from_bytes(self.waiting[0].record, "little"))
         self._set(dut.command.valid, self.offered)
         if "source" in self.ports and grants["stream"] and self._meets(dut.source, dut.stream):
             grants["stream"] = False
@@ -403,12 +405,18 @@ class TB:
                 and get(one.addr) >> inner == get(other.addr) >> inner)
 
     def _answer(self):
-        """Data of the reads of some cycles ago; the scratchpads show anything without one."""
+        """Data of the reads of some cycles ago; the scratchpads show anything without one, but
+        for the scales that a serial requantiser takes its time with, and the biases of a compact
+        core with one."""
+        stays = {"acc", "scale"} if self.stages.interval > 1 else {"acc"}
+        if self.stages.interval > 1 and self.config.control.compact:
+            stays.add("bias")
         for name, pipeline in self.reads.items():
             data = pipeline.popleft()
-            if name == "acc":
+            if name in stays:
                 if data is not None:
-                    self._set(self.dut.acc_data, data)
+                    port = self.dut.acc_data if name == "acc" else getattr(self.dut, name).data
+                    self._set(port, data)
             elif data is not None:
                 self.shows.add(name)
                 self._set(getattr(self.dut, name).data, data)

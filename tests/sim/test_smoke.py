@@ -15,7 +15,7 @@ SOURCE, TARGET, COUNT = 1024, 8192 - 32, 64
 
 @pytest.fixture(scope="module")
 def config():
-    return CoreConfig.preset("tiny")
+    return CoreConfig.preset("tiny").updated({"control": {"traffic": True}})
 
 
 @pytest.fixture(scope="module")

@@ -194,3 +194,18 @@ class SimulatedPort:
         self.closed = True
 
 
+def transfer(link, action, memory, *, address, data, counted):
+    """One ``write``, ``read`` of as many bytes, ``set`` or ``get``, and what it must find.
+
+    ``memory`` is what the board's holds, and learns what is written; register 0 was set
+    ``counted`` times.
+    """
+    if action == "write":
+        link.write(address, data)
+        memory[address:address + len(data)] = data
+    elif action == "read":
+        assert link.read(address, len(data)) == memory[address:address + len(data)]
+    elif action == "set":
+        link.set(0, 1)
+    else:
+        assert link.get(0, 2) == [counted, 0]

@@ -1,5 +1,6 @@
 """A board as a device, on a simulated line with the model of the core behind it."""
 
+import json
 import os
 import random
 import sys
@@ -20,7 +21,7 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import ErrorCode
 from systolith_hw.registers import REGISTERS, constants
 
-CONFIG = CoreConfig.preset("tiny")
+CONFIG = CoreConfig.preset("tiny").updated({"control": {"traffic": True}})
 MEMORY_BYTES = 1 << 16
 NAMES = {register.offset: name for name, register in REGISTERS.items()}
 
@@ -239,11 +240,13 @@ def test_the_command_line_says_it_in_one_sentence():
     assert last.startswith("systolith: port /dev/no-such-port must be there and free")
 
 
-def test_the_command_line_runs_on_a_board(monkeypatch):
+@pytest.fixture
+def board_at_every_port(monkeypatch):
+    """A board with rubbish in its memory behind whatever port is opened."""
     board = Board()
     ports = []
 
-    def opened(self, *, port, baud, **options):
+    def opened(self, *, port, baud=1_000_000, **options):
         def line(name, *, baud):
             ports.append(SimulatedPort(board.end))
             return ports[-1]
@@ -252,8 +255,43 @@ def test_the_command_line_runs_on_a_board(monkeypatch):
 
     board.end.memory[:] = b"\xa5" * MEMORY_BYTES
     monkeypatch.setattr("systolith.board.BoardDevice", opened)
+    return board
+
+
+def test_the_command_line_runs_on_a_board(board_at_every_port):
     result = CliRunner().invoke(main, ["gemm", "--preset", "tiny", "--device", "board:x", "--baud",
                                        "500000", "-m", "9", "-n", "8", "-k", "7"])
     assert result.exit_code == 0, result.output
     assert "device board:x" in result.output and "bytes of memory equal" in result.output
-    assert "cycles" in result.output and board.starts == 1
+    assert "cycles" in result.output and board_at_every_port.starts == 1
+
+
+def test_the_demo_classifies_on_a_board_as_many_digits_as_its_memory_holds(
+        board_at_every_port, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn", reason="scikit-learn brings the digits")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["demo", "--preset", "tiny", "--device", "board:x"])
+    assert result.exit_code == 0, result.output
+    assert "int8, board 4 x 4" in result.output
+    assert board_at_every_port.starts > 1
+    report = json.loads((tmp_path / "build/demo/result.json").read_text())
+    assert report["bit_exact"] and report["memory_bytes"] <= MEMORY_BYTES
+    assert report["accuracy_board"] == report["accuracy_model"] >= 0.95
+    assert report["cycles"] == 1000 * board_at_every_port.starts
+
+
+def test_the_demo_notices_a_board_that_computes_otherwise(board_at_every_port, tmp_path,
+                                                          monkeypatch):
+    pytest.importorskip("sklearn", reason="scikit-learn brings the digits")
+    monkeypatch.chdir(tmp_path)
+    run = board_at_every_port.run
+
+    def wrongly():
+        run()
+        board_at_every_port.end.memory[100] ^= 1
+    board_at_every_port.run = wrongly
+    result = CliRunner().invoke(main, ["demo", "--preset", "tiny", "--device", "board:x",
+                                       "--digits", "3"])
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1] == (
+        "systolith: bytes of the board and model must be the same, not different")

@@ -283,7 +283,8 @@ def test_parameter_registers_shift_addresses_and_replace_counts():
                encode(Opcode.CONTROL, operation=ControlOp.PARAM_ADD, register=1, value=-8),
                encode(Opcode.STORE, memory_base=4096, address_param=1, count_param=2,
                       memory_jumps=[2])]
-    with ModelDevice(TINY, memory_bytes=8192) as device:
+    config = TINY.updated({"control": {"params": 4}})
+    with ModelDevice(config, memory_bytes=8192) as device:
         device.model.state.act[0, 0] = 7
         device.write(0, b"".join(records))
         device.run(0, 3, params={2: 3})

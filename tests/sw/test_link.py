@@ -4,7 +4,7 @@ import random
 
 import pytest
 import systolith.link as link_module
-from lines import BoardEnd, Harm, SimulatedPort
+from lines import BoardEnd, Harm, SimulatedPort, transfer
 from systolith.frames import ANSWER, Decoder, Frame, Op, Record
 from systolith.link import Link, LinkError
 
@@ -90,18 +90,10 @@ def test_nothing_is_silently_wrong_on_a_line_with_faults(seed):
         address = rng.randrange(0, 1 << 16, 4)
         count = rng.randrange(0, min(1 << 14, (1 << 16) - address) + 1, 4)
         action = rng.choice(("write", "write", "read", "read", "set", "get"))
+        data = rng.randbytes(count) if action == "write" else bytes(count)
         try:
-            if action == "write":
-                data = rng.randbytes(count)
-                link.write(address, data)
-                memory[address:address + count] = data
-            elif action == "read":
-                assert link.read(address, count) == memory[address:address + count]
-            elif action == "set":
-                link.set(0, 1)
-                counted += 1
-            else:
-                assert link.get(0, 2) == [counted, 0]
+            transfer(link, action, memory, address=address, data=data, counted=counted)
+            counted += action == "set"
         except LinkError:
             errors += 1
             port.to_board = port.to_host = quiet

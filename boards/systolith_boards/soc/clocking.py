@@ -1,5 +1,6 @@
 """A chip's clock and reset: from the pin through a PLL, and a reset until the clock has settled."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +9,12 @@ from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 from systolith_hw.cells import has_vendor_cells
+from systolith_hw.checks import check_choice
 
 __all__ = ["Clocking", "Pll", "ecp5_pll", "ice40_pll"]
 
+FAMILIES = ("ecp5", "ice40")
+SOURCES = ("pin", "pad", "internal")
 # iCE40's block RAM reads zeros for some microseconds after configuration.
 RESET_BITS = 10  # cycles of the reset, as a power of two: 10 us at 100 MHz
 
@@ -30,31 +34,30 @@ class Pll:
     parameters: dict[str, Any]
 
 
-def ecp5_pll(source: float, target: float) -> Pll:
+def ecp5_pll(source: float, target: float, *, phase: float | None = None) -> Pll:
     """The EHXPLLL whose output is nearest to ``target`` Hz and not above it.
 
     The output feeds back; the oscillator runs at 400 to 800 MHz, and compares at 3.125 MHz or more
-    (Lattice FPGA-DS-02012, "sysCLOCK PLL Timing").
+    (Lattice FPGA-DS-02012, "sysCLOCK PLL Timing"). With a ``phase`` a second output rises so many
+    degrees later, as near as an eighth of the oscillator's cycle (Lattice FPGA-TN-02200, "ECP5
+    sysCLOCK PLL/DLL Design and Usage Guide").
 
     Raises
     ------
     ValueError
         None comes within 2 %.
     """
-    found = None
-    for divider in range(1, 129):
-        if source / divider < 3.125e6:
-            break
-        for feedback in range(1, 81):
-            frequency = source / divider * feedback
-            for output in range(1, 129):
-                if frequency <= target and 400e6 <= frequency * output <= 800e6:
-                    # The nearest, then the fastest comparison, then the slowest oscillator.
-                    key = (target - frequency, divider, output)
-                    if found is None or key < found[0]:
-                        found = key, frequency, feedback
-    return _pll(source, target, found, lambda divider, output, feedback: {
-        "CLKI_DIV": divider, "CLKFB_DIV": feedback, "CLKOP_DIV": output,
+    frequency, divider, output, feedback = _nearest(source, target, (
+        (source / divider * feedback, divider, output, feedback)
+        for divider in range(1, 129) if source / divider >= 3.125e6
+        for feedback in range(1, 81) if source / divider * feedback <= target
+        for output in range(1, 129) if 400e6 <= source / divider * feedback * output <= 800e6))
+    eighths = round((phase or 0) * output / 45)
+    shifted = {} if phase is None else {
+        "CLKOS_DIV": output, "CLKOS_CPHASE": output - 1 + eighths // 8,
+        "CLKOS_FPHASE": eighths % 8, "CLKOS_ENABLE": "ENABLED"}
+    return Pll(frequency=frequency, parameters={
+        **shifted, "CLKI_DIV": divider, "CLKFB_DIV": feedback, "CLKOP_DIV": output,
         "CLKOP_CPHASE": output - 1, "CLKOP_FPHASE": 0, "CLKOP_ENABLE": "ENABLED",
         "FEEDBK_PATH": "CLKOP", "PLLRST_ENA": "DISABLED", "INTFB_WAKE": "DISABLED",
         "STDBY_ENABLE": "DISABLED", "DPHASE_SOURCE": "DISABLED", "OUTDIVIDER_MUXA": "DIVA"})
@@ -71,38 +74,26 @@ def ice40_pll(source: float, target: float) -> Pll:
     ValueError
         None comes within 2 %.
     """
-    found = None
-    for divider in range(1, 17):
-        compare = source / divider
-        if not 10e6 <= compare <= 133e6:
-            continue
-        for power in range(1, 7):
-            for feedback in range(1, 129):
-                frequency = compare * feedback / (1 << power)
-                if frequency <= target and 533e6 <= compare * feedback <= 1066e6:
-                    key = (target - frequency, divider, power)
-                    if found is None or key < found[0]:
-                        found = key, frequency, feedback
-
-    def parameters(divider, power, feedback):
-        limits = (17e6, 26e6, 44e6, 66e6, 101e6)
-        return {
-            "FEEDBACK_PATH": "SIMPLE", "DIVR": Const(divider - 1, 4),
-            "DIVF": Const(feedback - 1, 7), "DIVQ": Const(power, 3),
-            "FILTER_RANGE": Const(1 + sum(source / divider >= limit for limit in limits), 3)}
-
-    return _pll(source, target, found, parameters)
+    frequency, divider, power, feedback = _nearest(source, target, (
+        (source / divider * feedback / (1 << power), divider, power, feedback)
+        for divider in range(1, 17) if 10e6 <= source / divider <= 133e6
+        for feedback in range(1, 129) if 533e6 <= source / divider * feedback <= 1066e6
+        for power in range(1, 7) if source / divider * feedback / (1 << power) <= target))
+    limits = (17e6, 26e6, 44e6, 66e6, 101e6)
+    return Pll(frequency=frequency, parameters={
+        "FEEDBACK_PATH": "SIMPLE", "DIVR": Const(divider - 1, 4),
+        "DIVF": Const(feedback - 1, 7), "DIVQ": Const(power, 3),
+        "FILTER_RANGE": Const(1 + sum(source / divider >= limit for limit in limits), 3)})
 
 
-def _pll(source, target, found, parameters):
-    if found is None or found[1] < 0.98 * target:
+def _nearest(source: float, target: float, found: Iterable[tuple]) -> tuple:
+    """Of settings that begin with their frequency, which is not above ``target``: the nearest, then
+    the fastest comparison, then the slowest oscillator."""
+    best = min(found, key=lambda settings: (target - settings[0], *settings[1:]), default=(0,))
+    if best[0] < 0.98 * target:
         raise ValueError(f"frequency must be one that a PLL makes of {source / 1e6:g} MHz within "
                          f"2 %, not {target / 1e6:g} MHz")
-    (_, divider, output), frequency, feedback = found
-    return Pll(frequency=frequency, parameters=parameters(divider, output, feedback))
-
-
-SOURCES = ("pin", "pad", "internal")
+    return best
 
 
 class Clocking(wiring.Component):
@@ -127,16 +118,17 @@ class Clocking(wiring.Component):
         The clock that comes in.
     clk, rst : ``Out(1)``
         Of the domain.
+    shifted : ``Out(1)``
+        The PLL's second output where it has one; without vendor cells it rises when ``clk`` falls.
     """
     def __init__(self, *, family: str, pll: Pll | None = None, source: str = "pin"):
-        if family not in ("ecp5", "ice40"):
-            raise ValueError(f"family must be one of ecp5, ice40, not {family!r}")
-        if source not in SOURCES:
-            raise ValueError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
+        check_choice("family", family, FAMILIES)
+        check_choice("source", source, SOURCES)
         self.family = family
         self.pll = pll
         self.source = source
-        super().__init__({"pin": In(1), "clk": Out(1), "rst": Out(1)})
+        super().__init__({"pin": In(1), "clk": Out(1), "rst": Out(1),
+                          "shifted": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -147,7 +139,7 @@ class Clocking(wiring.Component):
             m.submodules.oscillator = Instance("SB_HFOSC", p_CLKHF_DIV="0b00", i_CLKHFEN=Const(1),
                                                i_CLKHFPU=Const(1), o_CLKHF=pin)
         if self.pll is None or not has_vendor_cells(platform):
-            m.d.comb += self.clk.eq(pin)
+            m.d.comb += [self.clk.eq(pin), self.shifted.eq(~pin)]
         else:
             settled = Signal()
             locked = Signal()
@@ -166,6 +158,8 @@ class Clocking(wiring.Component):
     def _cell(self, pll, pin, locked):
         parameters = {f"p_{name}": value for name, value in pll.parameters.items()}
         if self.family == "ecp5":
+            if "CLKOS_ENABLE" in pll.parameters:
+                parameters["o_CLKOS"] = self.shifted
             return Instance(
                 "EHXPLLL", a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1",
                 a_MFG_GMCREF_SEL="2", **parameters, i_RST=Const(0), i_STDBY=Const(0),

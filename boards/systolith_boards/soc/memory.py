@@ -1,6 +1,6 @@
 """System memory on the chip: an AXI4 slave for the core, single words for the host's link."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Member, Out
 from amaranth.utils import exact_log2
@@ -105,12 +105,22 @@ class ChipMemory(wiring.Component):
             m.d.sync += write_row.eq(write_row + 1)
         with m.If(self.awvalid & self.awready):
             m.d.sync += [writing.eq(1), write_row.eq(self.awaddr[shift:][:width])]
+        # It stands at the RAM in the cycle after.
+        written = Signal(width, reset_less=True)
+        stands  = Signal()
+        enables = Signal(word_bytes, reset_less=True)
+        words   = Signal(8 * word_bytes, reset_less=True)
+        m.d.sync += [
+            written.eq(Mux(link_write, link_row, write_row)),
+            stands.eq(link_write | take),
+            enables.eq(Mux(link_write, Cat((link_lane == lane).replicate(LINK_BYTES)
+                                           for lane in range(lanes)), self.wstrb)),
+            words.eq(Mux(link_write, link.data.replicate(lanes), self.wdata)),
+        ]
         m.d.comb += [
-            ram.write_addr.eq(Mux(link_write, link_row, write_row)),
-            ram.write_data.eq(Mux(link_write, link.data.replicate(lanes), self.wdata)),
-            ram.write_en.eq(Mux(link_write, Cat((link_lane == lane).replicate(LINK_BYTES)
-                                                for lane in range(lanes)),
-                                self.wstrb & take.replicate(word_bytes))),
+            ram.write_addr.eq(written),
+            ram.write_data.eq(words),
+            ram.write_en.eq(Mux(stands, enables, 0)),
         ]
 
         # Reads: a word leaves the RAM, and stands at the bus or the link a cycle later.
@@ -119,22 +129,26 @@ class ChipMemory(wiring.Component):
         read_row = Signal(width, reset_less=True)
         ident = Signal(reset_less=True)
         advance = Signal()      # the word that left the RAM last moves on
-        meets = Signal()        # a write is in the way
+        free  = Signal()        # of a write, at the link's row
         fetch = Signal()
         fetched = Signal(data.StructLayout({"bus": 1, "link": 1}))
         detail = Signal(data.StructLayout({"last": 1, "id": 1, "lane": lane_bits}),
                         reset_less=True)
         word = Signal(8 * word_bytes, reset_less=True)
         lane = Signal(lane_bits, reset_less=True)
+
+        def meets(row):
+            """Whether a write is in the way of a read."""
+            return stands if self.single_port else stands & (written == row)
+
         m.d.comb += [
             advance.eq((~self.rvalid | self.rready) & (~self.answer.valid | self.answer.ready)),
             link_read.eq(self.request.valid & ~link.write & advance),
             ram.read_addr.eq(Mux(link_read, link_row, read_row)),
-            meets.eq(ram.write_en.any() & (
-                Const(1) if self.single_port else ram.write_addr == ram.read_addr)),
-            fetch.eq(reading & ~link_read & advance & ~meets),
-            ram.read_en.eq((link_read & ~meets) | fetch),
-            self.request.ready.eq(link_write | (link_read & ~meets)),
+            free.eq(~meets(link_row)),
+            fetch.eq(reading & ~link_read & advance & ~meets(read_row)),
+            ram.read_en.eq((link_read & free) | fetch),
+            self.request.ready.eq(link_write | (link_read & free)),
             self.arready.eq(~reading | (fetch & (left == 0))),
         ]
         with m.If(fetch):
@@ -153,7 +167,7 @@ class ChipMemory(wiring.Component):
         with m.If(advance):
             m.d.sync += [
                 fetched.bus.eq(fetch),
-                fetched.link.eq(link_read & ~meets),
+                fetched.link.eq(link_read & free),
                 detail.last.eq(left == 0),
                 detail.id.eq(ident),
                 detail.lane.eq(link_lane),

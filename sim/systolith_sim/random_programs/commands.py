@@ -27,7 +27,7 @@ MEETING = range(0x7e00, 0x8200)         # where loads and stores meet, and burst
 RECORD_BYTES = 12
 VARIED_BYTES = 512      # at the beginning of each scratchpad, that differ from the beginning
 TABLE_ENTRIES = 256     # the same of function tables
-REVISIT_CYCLES = 4  # from an accumulator row's address until it can be read again
+REVISIT_CYCLES = 5  # from an accumulator row's address until it can be read again
 
 
 def pads_of(config: CoreConfig) -> dict[Memory, tuple[int, int, int]]:

@@ -9,6 +9,7 @@ import numpy as np
 from systolith.assembly import disassemble
 from systolith.device import PAGE_BYTES, ModelDevice
 from systolith.errors import CoreError
+from systolith.groups import INTERVAL
 from systolith_hw.config import CoreConfig
 from systolith_hw.formats import BITS
 from systolith_hw.isa import COMMAND_BYTES, ErrorCode
@@ -128,7 +129,8 @@ def random_config(seed: int) -> CoreConfig:
                            "elementwise": choice.random() < 0.75,
                            "multiply": choice.random() < 0.75,
                            "functions": choice.choice([0, 256, 512, 512]),
-                           "rows": choice.choice([0, 16, 64, 256])},
+                           "rows": choice.choice([0, 16, 64, 256]),
+                           "requantiser": "serial" if seed % 4 == 3 else "pipelined"},
                 "control": {"queue_depth": choice.choice([1, 2, 4]),
                             "prefetch": choice.choice([1, 2, 4]),
                             "semaphores": choice.choice([8, 32]),
@@ -221,7 +223,8 @@ def check(case: Case, *, assertions: bool = True) -> int:
                      f"model in order {seed}: the program has a race")
         cycles = FIRST_CYCLES
         with RtlDevice(case.config, memory_bytes=WINDOW_BYTES, assertions=assertions,
-                       max_cycles=MAX_CYCLES, **case.options()) as device:
+                       max_cycles=MAX_CYCLES * INTERVAL[case.config.vector.requantiser],
+                       **case.options()) as device:
             for episode in episodes:
                 cycles = _check_episode(device, program, episode, cycles)
         return cycles

@@ -13,14 +13,18 @@ from .bench import bench
 from .bench_vector import bench_vector
 from .boards import boards
 from .build import build
+from .compile import compile_
 from .completion import completion
 from .demo import demo
 from .doctor import doctor
 from .gemm import gemm
 from .generate import generate
 from .group import Commands
+from .inspect import inspect
+from .plan import plan
 from .presets import presets
 from .program import program
+from .run import evaluate, run
 from .timeline import timeline
 
 __all__ = ["main"]
@@ -36,7 +40,7 @@ First steps:
   systolith demo                                train, compile, run on the emitted Verilog
   systolith generate --preset demo -o build/demo
   systolith gemm -m 100 -n 70 -k 300 --device rtl
-  systolith build --board icebreaker            a bitstream; systolith boards lists others
+  systolith build --board ulx3s_25f             a bitstream; systolith boards lists others
   systolith COMMAND -h                          options and an example of every command
 """)
 @click.version_option(metadata.version("systolith"), prog_name="systolith")
@@ -49,6 +53,6 @@ def main():
 
 
 bench.add_command(bench_vector)
-for command in (generate, presets, gemm, bench, demo, timeline, boards, build, program, asm,
-                disasm, doctor, completion):
+for command in (generate, presets, gemm, bench, demo, inspect, compile_, run, evaluate, timeline,
+                boards, plan, build, program, asm, disasm, doctor, completion):
     main.add_command(command)

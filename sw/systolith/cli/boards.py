@@ -1,14 +1,16 @@
 """``systolith boards``, and what all commands of boards share."""
 
 from importlib import util
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from .options import json_option
+from ..bound import gops
+from .options import configuration, json_option
 from .output import print_json, print_table
 
-__all__ = ["board_option", "boards", "gops", "require_packages"]
+__all__ = ["board_option", "board_with", "boards", "require_packages"]
 
 MEMORIES = {"bram": "block RAM", "spram": "single-port RAM", "sdram": "SDRAM"}
 
@@ -32,9 +34,26 @@ def require_packages() -> None:
                           "'systolith[boards]'")
 
 
-def gops(macs_per_cycle: float, mhz: float) -> float:
-    """Operations a second, in 10^9; a multiply-accumulate is two."""
-    return 2 * macs_per_cycle * mhz / 1000
+def board_with(name: str, preset: str | None, path: str | None,
+               assignments: tuple[str, ...]) -> tuple[Any, Any]:
+    """The board, and its own configuration with ``--set``, or that of ``--preset``, which may be
+    one of the board's, or of ``--config``.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        There is no such board, the configuration is none, or its multipliers are not the chip's.
+    """
+    from systolith_boards.boards import board_of
+    from systolith_hw.formats import check_family
+
+    board = board_of(name)
+    if preset is not None and preset in board.presets and path is None:
+        board, preset = board.running(preset), None
+    config = board.config.overridden(list(assignments)) if preset is path is None else \
+        configuration(preset, path, assignments)
+    check_family(config.array.strategy, board.chip.family)
+    return board, config
 
 
 @click.command(epilog="""
@@ -47,8 +66,9 @@ Example:
 def boards(as_json: bool):
     """List the boards, and what runs on each.
 
-    The array, its multipliers and the memory are those of the board's own configuration, GOPS what
-    it does at most at the clock that it is meant to reach.
+    The array, its multipliers and the memory are those of the configuration, GOPS what it does at
+    most at the clock that it is meant to reach. Of a board's several presets the first is its own;
+    `--preset` of `systolith plan` and `systolith build` takes the others.
     """
     require_packages()
     from systolith_boards.boards import BOARDS
@@ -58,6 +78,9 @@ def boards(as_json: bool):
             "chip": board.device, "package": board.platform.package,
             "clock_mhz": board.clock_hz / 1e6, "preset": board.preset,
             "changes": list(board.changes), "macs_per_cycle": board.config.macs_per_cycle,
+            "presets": {preset: {key: list(value) if isinstance(value, tuple) else value
+                                 for key, value in fields.items()}
+                        for preset, fields in board.presets.items()},
             "target_mhz": board.target_mhz, "memory": board.memory,
             "memory_bytes": board.memory_bytes, "luts": board.chip.luts, "dsps": board.chip.dsps,
             "brams": board.chip.brams, "loader": board.loader, "note": board.note,
@@ -65,11 +88,11 @@ def boards(as_json: bool):
         } for name, board in BOARDS.items()})
         return
     rows = []
-    for name, board in BOARDS.items():
+    for preset, board in (each for known in BOARDS.values() for each in known.each.items()):
         array = board.config.array
         size = f"{board.memory_bytes >> 20} MiB" if board.memory_bytes >> 20 else \
             f"{board.memory_bytes >> 10} KiB"
-        rows.append([name, board.device, board.preset,
+        rows.append([board.name, board.device, preset,
                      f"{array.rows} x {array.cols} {array.cell}", array.strategy,
                      f"{board.target_mhz:g}",
                      f"{gops(board.config.macs_per_cycle, board.target_mhz):.1f}",

@@ -6,22 +6,20 @@ from typing import Any
 
 import click
 import tomli_w
-from systolith_hw.formats import check_family
 
-from .boards import board_option, gops, require_packages
-from .options import check_count, config_options_for, configuration, json_option
+from ..bound import gops
+from .boards import board_option, board_with, require_packages
+from .options import check_count, config_options_for, json_option
 from .output import Steps, print_facts, print_json, print_table, write_files
 
 __all__ = ["build"]
-
-RESOURCES = {"luts": "LUTs", "ffs": "flip-flops", "dsps": "DSPs", "brams": "block RAMs"}
 
 
 @click.command(epilog="""
 \b
 Examples:
-  systolith build --board icebreaker
-  systolith build --board ulx3s_85f --seed 2 --json
+  systolith build --board orangecrab_r0_2_25f
+  systolith build --board ulx3s_85f --preset peak --seed 2 --json
   systolith build --board ulx3s_25f --set vector.functions=0 -o build/small
 """)
 @board_option
@@ -44,23 +42,25 @@ def build(board_name: str, preset: str | None, path: str | None, assignments: tu
     otherwise. What was built once is in ~/.cache/systolith (or $SYSTOLITH_CACHE).
 
     The configuration is the board's own (see `systolith boards`) with what --set changes, or that
-    of --preset or --config. A clock that the chip does not reach is an error.
+    of --preset, which may be one of the board's, or of --config. A clock that the chip does not
+    reach is an error; what is certain not to fit is refused before synthesis (see
+    `systolith plan`).
     """
     require_packages()
-    from systolith_boards.boards import board_of
+    from systolith_boards.boards import RESOURCES
     from systolith_boards.build import area_by_block, multiplier_sites
     from systolith_boards.build import build as build_bitstream
+    from systolith_boards.plan import check_fit, plan
     from systolith_boards.soc import top_of
 
-    board = board_of(board_name)
     check_count("seed", seed)
-    config = board.config.overridden(list(assignments)) if preset is path is None else \
-        configuration(preset, path, assignments)
-    check_family(config.array.strategy, board.chip.family)
+    board, config = board_with(board_name, preset, path, assignments)
     target = Path(folder or f"build/{board.name}")
     if target.exists() and not target.is_dir():
         raise NotADirectoryError(20, "is no folder", str(target))
     steps = Steps(quiet=as_json)
+    check_fit(steps.run("Counting what it is made of", lambda: plan(
+        top_of(board, config), config, board)))
     built = build_bitstream(top_of(board, config), board, seed=seed,
                             sites=multiplier_sites(board, config),
                             allow_timing_fail=allow_timing_fail, stage=steps.run)
@@ -93,8 +93,9 @@ def build(board_name: str, preset: str | None, path: str | None, assignments: tu
 
 
 def _print(result: dict[str, Any], built: Any, files: list[str]) -> None:
-    chip = built.board.chip
-    available = {"luts": chip.luts, "ffs": chip.luts, "dsps": chip.dsps, "brams": chip.brams}
+    from systolith_boards.boards import RESOURCES
+
+    available = built.board.chip.available
     print_table([result["board"], "used", "available", "share"], [
         [text, f"{result[name]:,}", f"{available[name]:,}",
          f"{100 * result[name] / available[name]:.0f} %" if available[name] else "-"]

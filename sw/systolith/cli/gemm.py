@@ -10,7 +10,6 @@ import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.formats import RANGES
 
-from ..board import DEFAULT_BAUD
 from ..device import Device, ModelDevice, open_device
 from ..gemm import plan_gemm
 from ..image import Image
@@ -18,10 +17,12 @@ from ..layers import check_format
 from ..quantise import quantise_multiplier
 from ..shapes import Shape
 from .options import (
+    baud_option,
     check_count,
     complete,
     config_options,
     configuration,
+    device_settings,
     json_option,
     memory_options,
     weights_option,
@@ -215,8 +216,7 @@ Examples:
               show_default=True, help="The emitted Verilog in Verilator, the bit-exact model, or "
                                       "a board on a serial port such as /dev/ttyUSB0.",
               shell_complete=complete("rtl", "model", "board:"))
-@click.option("--baud", type=int, metavar="BITS", help="Bits a second on the line to a board "
-                                                       f"(default {DEFAULT_BAUD}).")
+@baud_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random operands.")
 @weights_option
 @click.option("--int32", is_flag=True, help="Results are the int32 sums, not requantised int8.")
@@ -242,15 +242,8 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
     """
     config = configuration(preset, path, assignments)
     check_format("weights", weight_format, config)
-    on_board = device_name.startswith("board:")
-    if device_name not in ("rtl", "model") and not on_board:
-        raise ValueError(f"device must be one of rtl, model, board:PORT, not {device_name!r}")
-    if baud is not None and not on_board:
-        raise ValueError(f"baud must be given with device board:PORT, not with {device_name!r}")
-    simulation = {**memory_timing, **({} if trace is None else {"trace": trace})}
-    if simulation and device_name != "rtl":
-        raise ValueError(f"{next(iter(simulation))} must be given with device rtl, "
-                         f"not with {device_name!r}")
+    settings = device_settings(device_name, ("rtl", "model"), baud=baud,
+                               memory_timing=memory_timing, trace=trace)
     for file in (output, trace):
         if file is not None:
             check_folder(Path(file))
@@ -260,7 +253,7 @@ def gemm(m: int | None, n: int | None, k: int | None, file_a: str | None, file_b
     image, a = compile_product(operands, config)
     steps = Steps(quiet=as_json)
     result, equal, alike, cycles, traced = _run(config, image, a, operands, device_name, steps,
-                                                simulation if baud is None else {"baud": baud})
+                                                settings)
     if output is not None:
         buffer = io.BytesIO()
         np.save(buffer, result)

@@ -111,6 +111,11 @@ Memory addresses are 32-bit offsets from the window that registers `window_low`,
 `window_bytes` describe; nothing outside is accessed. Scratchpad byte addresses of loads and stores
 are `row * pitch + byte`, the pitch being the row's bytes rounded up to a power of two.
 
+A core with `control.compact` begins a command of an engine when the one before is done. It refuses
+counts from 4096 on, and rings of load, store and execute that are larger than their memory are an
+address error; `program_address` and `window_bytes` are as wide as its bus, `program_commands` as
+the commands that fit there, and what is more becomes the least that is too much.
+
 Loops are nested, innermost first. The *jump* of loop i is added when loop i advances, after all
 loops inside it have come to their end: with strides `s` and counts `c`,
 `jump[i] = s[i] - sum((c[j] - 1) * s[j] for j < i)`.
@@ -182,7 +187,8 @@ def manual() -> str:
     lines += ["", "## Registers", "", "All are 32 bits wide, in a page of 4 KiB (AXI4-Lite).", "",
               *_registers([r for r in REGISTERS.values() if r not in counters])]
     lines += ["## Counters", "",
-              "Set to 0 by a start. A core with `control.counters = false` has the first five.",
+              ("Set to 0 by a start. A core with `control.counters = false` has the first five, "
+               "and with `control.traffic = false`, too, the first."),
               "", *_registers(list(COUNTERS.values()))]
     return "\n".join(lines)
 

@@ -11,9 +11,10 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import ElementType
 
 from ..bound import Bound, product_bound
-from ..cycles import Bus, decode_program, predict_cycles
+from ..cycles import Bus, predict_cycles
 from ..device import Device, open_device
 from ..image import Image
+from ..program import decode_program
 from ..quantise import quantise_multiplier
 from ..shapes import Shape
 from ..vector.elements import activation_table

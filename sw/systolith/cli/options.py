@@ -1,7 +1,8 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
+from importlib import util
 from typing import Any
 
 import click
@@ -9,8 +10,10 @@ from click.shell_completion import CompletionItem
 from systolith_hw.config import PRESETS, CoreConfig
 from systolith_hw.formats import BITS
 
-__all__ = ["check_count", "complete", "config_options", "config_options_for", "configuration",
-           "json_option", "memory_options", "weights_option"]
+from ..board import DEFAULT_BAUD
+
+__all__ = ["baud_option", "check_count", "complete", "config_options", "config_options_for",
+           "configuration", "device_settings", "json_option", "memory_options", "weights_option"]
 
 json_option = click.option("--json", "as_json", is_flag=True,
                            help="Print one JSON object instead of text.")
@@ -18,7 +21,16 @@ json_option = click.option("--json", "as_json", is_flag=True,
 
 def _complete_preset(ctx: click.Context, param: click.Parameter,
                      incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in PRESETS if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in (*PRESETS, *_boards()) if name.startswith(incomplete)]
+
+
+def _boards() -> Mapping[str, Any]:
+    """Boards by name, where their packages are installed."""
+    if util.find_spec("amaranth_boards") is None:
+        return {}
+    from systolith_boards.boards import BOARDS
+
+    return BOARDS
 
 
 def _complete_field(ctx: click.Context, param: click.Parameter,
@@ -34,7 +46,7 @@ def config_options_for(default: str) -> Callable[[Callable[..., Any]], Callable[
     options = (
         click.option("--preset", metavar="NAME", shell_complete=_complete_preset,
                      help=f"Configuration to start from (default {default}); "
-                          "`systolith presets` lists them."),
+                          "`systolith presets` lists them. A board's name stands for its own."),
         click.option("--config", "path", metavar="FILE", type=click.Path(),
                      help="TOML file with the configuration, instead of a preset."),
         click.option("--set", "assignments", multiple=True, metavar="SECTION.FIELD=VALUE",
@@ -61,6 +73,32 @@ weights_option = click.option(
     shell_complete=complete(*BITS),
     help="Format of the weights, int8, int4 or ternary, which the core must have: "
          "--set array.weights=int8,int4,ternary.")
+
+
+baud_option = click.option(
+    "--baud", type=int, metavar="BITS",
+    help=f"Bits a second on the line to a board (default {DEFAULT_BAUD}).")
+
+
+def device_settings(spec: str, kinds: tuple[str, ...], *, baud: int | None,
+                    memory_timing: Mapping[str, Any], trace: str | None) -> dict[str, Any]:
+    """What ``open_device`` gets besides the device's name, one of ``kinds``.
+
+    Raises
+    ------
+    ValueError
+        There is no such device, or an option is for another one.
+    """
+    on_board = spec.startswith("board:")
+    if not (spec in kinds or on_board):
+        raise ValueError(f"device must be one of {', '.join(kinds)}, board:PORT, not {spec!r}")
+    if baud is not None and not on_board:
+        raise ValueError(f"baud must be given with device board:PORT, not with {spec!r}")
+    simulation = {**memory_timing, **({} if trace is None else {"trace": trace})}
+    if simulation and spec != "rtl":
+        raise ValueError(f"{next(iter(simulation))} must be given with device rtl, "
+                         f"not with {spec!r}")
+    return simulation if baud is None else {"baud": baud}
 
 
 def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,8 +146,13 @@ def configuration(preset: str | None, path: str | None,
     """
     if preset is not None and path is not None:
         raise ValueError(f"config must be given without a preset, not with {preset!r}")
-    config = CoreConfig.from_toml(path) if path is not None else CoreConfig.preset(
-        preset or default)
+    name = preset or default
+    if path is not None:
+        config = CoreConfig.from_toml(path)
+    elif name not in PRESETS and name in (boards := _boards()):
+        config = boards[name].config
+    else:
+        config = CoreConfig.preset(name)
     return config.overridden(list(assignments))
 
 

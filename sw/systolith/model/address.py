@@ -3,8 +3,9 @@
 from math import prod
 
 import numpy as np
+from systolith_hw.config import CoreConfig
 
-__all__ = ["loop_offsets", "strides_of", "wrap"]
+__all__ = ["loop_offsets", "ring_fits", "strides_of", "wrap"]
 
 ADDRESS_MASK = (1 << 32) - 1  # of bytes
 ROW_MASK = (1 << 16) - 1      # of rows and lane groups
@@ -29,6 +30,11 @@ def loop_offsets(counts: tuple[int, ...], strides: list[int] | tuple[int, ...]) 
             offsets = (steps[:, None] + offsets).reshape(-1)
     assert len(offsets) == prod(counts)
     return offsets
+
+
+def ring_fits(config: CoreConfig, ring: int, rows: int) -> bool:
+    """Whether a core walks a ring of ``2^ring`` rows in a memory of ``rows``."""
+    return not config.control.compact or 1 << ring <= rows
 
 
 def wrap(rows: np.ndarray, base: int, ring: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from systolith_hw.isa import ONCE, ErrorCode, LoadMode, Memory, Opcode, WeightFormat
 
 from ..errors import CoreError
-from .address import ROW_MASK, loop_offsets, strides_of, wrap
+from .address import ROW_MASK, loop_offsets, ring_fits, strides_of, wrap
 from .arithmetic import matmul_int8
 from .state import CoreState
 from .validate import Fields
@@ -67,12 +67,14 @@ def _transfer(state: CoreState, index: int, fields: Fields, store: bool) -> Engi
     pad_outer = loop_offsets(counts[split:], pad_strides[split:])
     run_bytes, row_bytes = fields["run_bytes"], fields["row_bytes"]
     pad = state.pads[Memory(fields["memory"])]
+    ring = fields["ring"][0]
     fill = not store and fields["mode"] == LoadMode.FILL
 
     def work(t: int) -> None:
-        runs = pad.run_rows(pad_inner + pad_outer[t], base=fields["pad_base"],
-                            ring=fields["ring"][0], run_bytes=run_bytes, row_bytes=row_bytes,
-                            row_step=fields["row_step"])
+        runs = pad.run_rows(pad_inner + pad_outer[t], base=fields["pad_base"], ring=ring,
+                            run_bytes=run_bytes, row_bytes=row_bytes, row_step=fields["row_step"])
+        if not ring_fits(state.config, ring, pad.rows):
+            runs = None
         if fill:
             if runs is None:
                 raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
@@ -147,7 +149,8 @@ def execute(state: CoreState, index: int, fields: Fields) -> Engine:
 
     def scratchpad_rows(numbers: np.ndarray, base: int, ring: int, limit: int) -> np.ndarray:
         numbers = wrap(numbers & ROW_MASK, base, ring)
-        if base > ROW_MASK or numbers.max() >= limit:
+        if (base > ROW_MASK or numbers.max() >= limit
+                or not ring_fits(config, ring, limit)):
             raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
         return numbers
 

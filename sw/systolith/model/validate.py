@@ -126,23 +126,24 @@ def _semaphores_fit(fields: Fields, opcode: Opcode, config: CoreConfig) -> bool:
     return all(level == ONCE or level in allowed for level in levels)
 
 
-def _loops_fit(fields: Fields, loops: int) -> bool:
+def _loops_fit(fields: Fields, loops: int, config: CoreConfig) -> bool:
     # A zero beyond the loops is reported as a zero count.
-    return all(count in (0, 1) for count in fields["counts"][loops:])
+    return (all(count in (0, 1) for count in fields["counts"][loops:])
+            and all(count >> config.count_bits == 0 for count in fields["counts"]))
 
 
 def _check_load(fields: Fields, config: CoreConfig) -> bool:
-    return (_loops_fit(fields, config.control.load_loops)
+    return (_loops_fit(fields, config.control.load_loops, config)
             and fields["memory"] in set(Memory) and fields["mode"] in set(LoadMode)
             and (fields["memory"] != Memory.FUN or config.vector.functions > 0))
 
 
 def _check_store(fields: Fields, config: CoreConfig) -> bool:
-    return _loops_fit(fields, config.control.load_loops) and fields["memory"] == Memory.ACT
+    return _loops_fit(fields, config.control.load_loops, config) and fields["memory"] == Memory.ACT
 
 
 def _check_execute(fields: Fields, config: CoreConfig) -> bool:
-    return (_loops_fit(fields, config.control.execute_loops)
+    return (_loops_fit(fields, config.control.execute_loops, config)
             and 1 <= fields["k_last"] <= config.array.rows
             and fields["format"] in {WeightFormat[name.upper()] for name in config.array.weights})
 
@@ -153,7 +154,7 @@ def _check_vector(fields: Fields, config: CoreConfig) -> bool:
     first, result = fields["function_first"], fields["result_type"]
     uses = Uses(fields)
     product = function in (Function.PRODUCT, Function.WEIGHTED)
-    return (_loops_fit(fields, config.control.vector_loops)
+    return (_loops_fit(fields, config.control.vector_loops, config)
             and source in set(ElementType) and fields["second"] in set(Operand)
             and fields["stream_type"] < ElementType.ACC and result in set(ResultType)
             and function in set(Function) and fields["scale"] in set(Scale)

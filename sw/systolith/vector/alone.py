@@ -6,10 +6,10 @@ from math import prod
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMANDS, ControlOp, ElementType, Opcode, ResultType
 
-from ..cycles import decode_program, group_cycles
+from ..groups import group_cycles
 from ..image import Image, Segment
 from ..layout import aligned
-from ..program import Program
+from ..program import Program, decode_program
 
 __all__ = ["data_cycles", "repeat_alone"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import ElementType, Operand, ResultType, Scale
@@ -10,9 +10,13 @@ from systolith_hw.isa import ElementType, Operand, ResultType, Scale
 from ..program import Program, Slot
 from .values import Record, Rows, RowScale, Step
 
-__all__ = ["TOKENS", "Commands"]
+__all__ = ["NOTHING", "TOKENS", "Commands", "Piece"]
 
 TOKENS = 8  # pieces that a pass over the rows of a block is cut into, or one more
+
+# Fields of a command that reads a group and makes nothing of it: it only waits and raises.
+NOTHING: dict[str, Any] = {"result_type": ResultType.NONE, "second": Operand.IMMEDIATE,
+                           "scale": Scale.UNIT, "function_first": 1}
 
 
 class Piece(NamedTuple):
@@ -63,7 +67,7 @@ class Commands:
             ready = room = None
         for number, step in enumerate(steps):
             first, last = number == 0, number == len(steps) - 1
-            commands = self._commands(step, pieces)
+            commands = self.pieces_of(step, pieces)
             for index, piece in enumerate(commands):
                 waits = [name for name, here in ((ready, first), (room, number == writer))
                          if name and here and index == 0]
@@ -75,14 +79,13 @@ class Commands:
                     slots.append(Slot(wait=None if first else self.chain,
                                       post=None if last else self.chain,
                                       level=len(self._counts(step, piece)) - 1))
-                self._append(step, piece, slots)
+                self.append(step, piece, slots)
         if free and len(steps) > 1:
             self._nothing([Slot(post=free)])
 
     def _nothing(self, slots: Sequence[Slot]) -> None:
         """A command of one group without result: what is before it has been read when it ends."""
-        self.program.vector(counts=[1], result_type=ResultType.NONE, second=Operand.IMMEDIATE,
-                            scale=Scale.UNIT, function_first=1, slots=slots)
+        self.program.vector(counts=[1], **NOTHING, slots=slots)
 
     @property
     def _shallow(self) -> bool:
@@ -98,7 +101,7 @@ class Commands:
         count, rest = divmod(rows, size)
         return [[Piece(0, count, size), *([Piece(count * size, 1, rest)] if rest else [])]]
 
-    def _commands(self, step: Step, pieces: list[Piece]) -> list[Piece]:
+    def pieces_of(self, step: Step, pieces: list[Piece]) -> list[Piece]:
         """Pieces of each command; without a fourth loop, columns' parameters need one a piece."""
         if not (self._shallow and step.columns):
             return pieces
@@ -116,7 +119,8 @@ class Commands:
             return [groups, piece.size, 1, *([] if self._shallow else [piece.times])]
         return [groups, piece.size, piece.times]
 
-    def _append(self, step: Step, piece: Piece, slots: Sequence[Slot]) -> None:
+    def append(self, step: Step, piece: Piece, slots: Sequence[Slot]) -> None:
+        """Append the command of a pass over one piece, as ``pieces_of`` has them."""
         source, result, runs = step.source, step.result, step.runs
         fields, counts = dict(step.fields), self._counts(step, piece)
 

@@ -4,14 +4,14 @@ import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import Function, Memory
 
-from ..layout import PARAMETERS
+from ..layout import parameter_rows
 from ..program import Program
+from ..tiling import MAX_RUN_BYTES
 from .tables import Table, pack
 
 __all__ = ["Constants"]
 
 BLOCK = 64              # entries that a command's function_base counts
-RUN_BYTES = (1 << 16) - 1
 
 
 class Constants:
@@ -66,10 +66,9 @@ class Constants:
         """
         lanes = self.config.vector.lanes
         count = max(np.size(value) for value in (bias, multiplier, shift))
-        rows = -(-count // lanes)
-        records = np.zeros(rows * lanes, PARAMETERS)
-        for name, values in (("bias", bias), ("multiplier", multiplier), ("shift", shift)):
-            records[name][:count if count > 1 else lanes] = values
+        records = parameter_rows(*(np.broadcast_to(value, count if count > 1 else lanes)
+                                   for value in (bias, multiplier, shift)), lanes=lanes)
+        rows = len(records)
         key = records.tobytes()
         if key not in self.places:
             row = self.first_row + sum(map(len, self.params))
@@ -77,7 +76,7 @@ class Constants:
                 raise ValueError(f"memory.par_rows must be at least {row + rows} for this "
                                  f"operation, not {self.config.memory.par_rows!r}")
             self.places[key] = row
-            self.params.append(records.reshape(rows, lanes))
+            self.params.append(records)
         return self.places[key]
 
     def contents(self) -> list[tuple[Memory, int, bytes]]:
@@ -108,7 +107,7 @@ class Constants:
         """Append loads of the contents, which lie one after the other from ``address``."""
         for memory, row, data in self.contents():
             width = self._width(memory, row)
-            step = RUN_BYTES // width * width
+            step = MAX_RUN_BYTES // width * width
             for start in range(0, len(data), step):
                 program.load(memory=memory, address=address + start, row=row + start // width,
                              run_bytes=min(step, len(data) - start), row_bytes=width)

@@ -21,7 +21,7 @@ from .passes import Passes
 from .transfers import Buffer, Chunk, Region, issue, move, pitch_of
 from .values import Rows
 
-__all__ = ["Pooling", "compile_pooling", "fits_at_once"]
+__all__ = ["Pooling", "Stretch", "compile_pooling", "fits_at_once", "stretches"]
 
 FOLDED = "vector_folded"
 STEP = 127      # units that loop 0 of a source can go on by
@@ -90,7 +90,7 @@ class Pooling:
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class Stretch:
     """Outputs of one window size, equally spaced: first output, count, first input, size."""
     first: int
     count: int
@@ -98,14 +98,15 @@ class _Stretch:
     size: int
 
 
-def _stretches(spans: Sequence[tuple[int, int]], stride: int) -> list[_Stretch]:
-    result: list[_Stretch] = []
+def stretches(spans: Sequence[tuple[int, int]], stride: int) -> list[Stretch]:
+    """Outputs along an axis whose windows have the same size, given ``Pooling.spans``."""
+    result: list[Stretch] = []
     for place, (start, size) in enumerate(spans):
         last = result[-1] if result else None
         if last and last.size == size and start == last.start + last.count * stride:
-            result[-1] = _Stretch(last.first, last.count + 1, last.start, size)
+            result[-1] = Stretch(last.first, last.count + 1, last.start, size)
         else:
-            result.append(_Stretch(place, 1, start, size))
+            result.append(Stretch(place, 1, start, size))
     return result
 
 
@@ -297,8 +298,8 @@ class _Compiler:
         result_pitch = self._units(layout.row(len(cols)))
         deep = self.config.control.vector_loops == 4
         groups = -(-channels // lanes)
-        for y, x in product(_stretches([self.rows[i] for i in rows], pooling.stride[0]),
-                            _stretches([self.cols[i] for i in cols], pooling.stride[1])):
+        for y, x in product(stretches([self.rows[i] for i in rows], pooling.stride[0]),
+                            stretches([self.cols[i] for i in cols], pooling.stride[1])):
             source = (self._units(source_row) + (y.start - height.start) * source_pitch
                       + (x.start - width.start) * pixel)
             result = self._units(result_row) + y.first * result_pitch + x.first * pixel

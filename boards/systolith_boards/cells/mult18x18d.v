@@ -1,13 +1,15 @@
-// MULT18X18D of the ECP5, as far as it multiplies A and B: the reference of the tests.
+// MULT18X18D of the ECP5, as far as it multiplies A and B.
 // After Lattice FPGA-TN-02205, "ECP5 and ECP5-5G sysDSP Usage Guide". Each of the registers input A,
 // input B, pipeline and output is there when its clock is not "NONE"; it is loaded at the rising
 // edge when the enable that REG_*_CE names is 1, and cleared at it (RESETMODE "SYNC") when the reset
 // that REG_*_RST names is 1, enabled or not. The vendor's simulation library says the same of
 // registers, enables, resets and signs. SIGNEDA and SIGNEDB do not change while it works.
-// Not modelled: clocks but CLK0, shifted operands (SOURCEA, SOURCEB), input C, RESETMODE "ASYNC".
+// Not modelled: clocks but CLK0, shifted operands (SOURCEA, SOURCEB), input C (which
+// only shifts on), RESETMODE "ASYNC".
 module MULT18X18D (
   input A0, A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11, A12, A13, A14, A15, A16, A17,
   input B0, B1, B2, B3, B4, B5, B6, B7, B8, B9, B10, B11, B12, B13, B14, B15, B16, B17,
+  input C0, C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13, C14, C15, C16, C17,
   input SIGNEDA, SIGNEDB, SOURCEA, SOURCEB,
   input CLK0, CE0, CE1, CE2, CE3, RST0, RST1, RST2, RST3,
   output P0, P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12, P13, P14, P15, P16, P17, P18,

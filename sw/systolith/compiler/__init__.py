@@ -1,0 +1,1 @@
+"""From graphs of models to programs of the core."""

@@ -1,0 +1,158 @@
+"""From a model to a network: what the core does, what the host does, and what it takes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+from systolith_hw.config import CoreConfig
+from systolith_hw.isa import LoadMode, Opcode
+
+from ..cycles import predict_cycles
+from ..image import Image
+from ..models.graph import Graph, Node, Tensor
+from ..models.read import read_model
+from ..program import Program, decode_program
+from .lower import Lowered, Refused, lower
+from .network import CoreStep, HostStep, Layer, Network, Port
+from .ordered import ordered
+
+__all__ = ["compile_model"]
+
+ENDS = "conversion of an input or output"
+
+
+def compile_model(model: Graph | str | Path, *, config: CoreConfig, exact: bool = True,
+                  progress: Callable[[str], None] | None = None) -> Network:
+    """A network that computes a model on one configuration.
+
+    Operators that the core cannot do run on the host, and say why (``Layer.host``).
+
+    Parameters
+    ----------
+    model : Graph, or path of a model file
+    config : CoreConfig
+    exact : bool
+        Whether the answers are the model's in every byte. Otherwise operators run on the core also
+        where its results are only within one unit: softmax, some averages.
+    progress : callable or None
+        Called with the name of each operator whose cycles are predicted next.
+
+    Raises
+    ------
+    ValueError
+        The model cannot be read; the core has too few semaphores.
+    """
+    graph = model if isinstance(model, Graph) else read_model(model)
+    hosts = {node.name: ENDS for node in graph.nodes if _is_end(graph, node)}
+    while True:
+        try:
+            steps, lowered = _steps(graph, config, hosts, exact)
+            break
+        except Refused as error:
+            hosts[error.node] = error.reason
+    layers = {node.name: _layer(graph, node, hosts) for node in graph.nodes}
+    for found in lowered:
+        layers |= _predicted(found, config, layers, progress or _nothing)
+    return Network(
+        name=graph.name, config=config.to_dict(), steps=tuple(steps),
+        inputs=tuple(_port(graph.tensors[name]) for name in graph.inputs),
+        outputs=tuple(_port(graph.tensors[name]) for name in graph.outputs),
+        layers=tuple(layers.values()))
+
+
+def _nothing(name: str) -> None:
+    return
+
+
+def _is_end(graph: Graph, node: Node) -> bool:
+    """Whether a node makes integers of an input, or an output of integers."""
+    kinds = graph.of(node, 0).dtype, graph.output(node).dtype
+    return node.op == "convert" and any(kind.startswith("float") for kind in kinds)
+
+
+def _port(tensor: Tensor) -> Port:
+    q = tensor.quantisation
+    shape = tensor.shape or (1,)
+    if q is None:
+        return Port(name=tensor.name, shape=shape, dtype=tensor.dtype)
+    return Port(name=tensor.name, shape=shape, dtype=tensor.dtype, scale=tensor.scale,
+                zero_point=tensor.zero_point)
+
+
+def _steps(graph: Graph, config: CoreConfig, hosts: dict[str, str], exact: bool) -> tuple[
+        list[CoreStep | HostStep], list[Lowered]]:
+    """Stretches of nodes that one program, or the host, does one after the other."""
+    steps: list[CoreStep | HostStep] = []
+    lowered = []
+    for on_host, nodes in _stretches(graph.nodes, hosts):
+        part = _part(graph, nodes)
+        if on_host:
+            steps.append(HostStep(graph=part))
+            continue
+        found = lower(part, config, exact=exact)
+        lowered.append(found)
+        steps.append(CoreStep(image=found.image, inputs=tuple(part.inputs),
+                              outputs=tuple(part.outputs)))
+    return steps, lowered
+
+
+def _stretches(nodes: Sequence[Node], hosts: dict[str, str]) -> list[tuple[bool, list[Node]]]:
+    found: list[tuple[bool, list[Node]]] = []
+    for node in nodes:
+        on_host = node.name in hosts
+        if not found or found[-1][0] != on_host:
+            found.append((on_host, []))
+        found[-1][1].append(node)
+    return found
+
+
+def _part(graph: Graph, nodes: Sequence[Node]) -> Graph:
+    """Some nodes as a graph: what comes in from others, what others or the model's user take."""
+    made = {node.output for node in nodes}
+    taken = {name for node in nodes for name in node.inputs}
+    inside = {node.name for node in nodes}
+    later = {name for node in graph.nodes if node.name not in inside for name in node.inputs}
+    later |= set(graph.outputs)
+    inputs = [name for name in graph.tensors
+              if name in taken - made and graph.tensors[name].data is None]
+    outputs = [node.output for node in nodes if node.output in later]
+    return replace(graph, nodes=list(nodes), inputs=inputs, outputs=outputs)
+
+
+def _layer(graph: Graph, node: Node, hosts: dict[str, str]) -> Layer:
+    weights = graph.of(node, 1).dtype if node.op in ("conv", "linear") else ""
+    return Layer(name=node.name, op=node.op, shape=graph.output(node).shape, weights=weights,
+                 macs=graph.macs(node), host=hosts.get(node.name, ""))
+
+
+def _predicted(found: Lowered, config: CoreConfig, layers: dict[str, Layer],
+               progress: Callable[[str], None]) -> dict[str, Layer]:
+    """Layers with their cycles and bytes: what the program up to each one's end takes longer."""
+    result, before = {}, 0
+    parts = [part for part in found.parts if part.end > part.first]
+    for number, part in enumerate(parts):
+        progress(part.node)
+        image: Image = found.image
+        if number < len(parts) - 1:
+            draft = Program(config=config, draft=True)
+            draft.commands = found.draft.commands[:part.end]
+            commands = decode_program(ordered(
+                draft, memory_bytes=image.memory_bytes, spare_row=found.spare_row).encode())
+        else:
+            commands = decode_program(image.program)
+        cycles = predict_cycles(commands, config=config) or 0
+        moved = found.draft.commands[part.first:part.end]
+        result[part.node] = replace(
+            layers[part.node], cycles=max(0, cycles - before),
+            moved_bytes=sum(map(_moved, moved)))
+        before = max(before, cycles)
+    return result
+
+
+def _moved(command: tuple[Opcode, dict]) -> int:
+    """Bytes between system memory and the core."""
+    opcode, values = command
+    if opcode not in (Opcode.LOAD, Opcode.STORE) or values.get("mode") == LoadMode.FILL:
+        return 0
+    return prod(values.get("counts", ())) * values["run_bytes"]

@@ -1,0 +1,84 @@
+"""A graph of int8 operators as one program: operator after operator, each on feature maps."""
+
+from dataclasses import dataclass, replace
+
+from systolith_hw.config import CoreConfig
+
+from ..image import Image
+from ..models.graph import Graph
+from ..program import Program
+from .operators import Operators
+from .ordered import ordered
+
+__all__ = ["Lowered", "Part", "Refused", "lower"]
+
+
+class Refused(ValueError):
+    """A node cannot be lowered; ``node`` is its name."""
+    def __init__(self, node: str, reason: str):
+        super().__init__(f"node {node!r}: {reason}")
+        self.node, self.reason = node, reason
+
+
+@dataclass(frozen=True)
+class Part:
+    """Commands of one node: from ``first`` to before ``end``."""
+    node: str
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lowered:
+    """An image, the commands it was made of before their semaphores, which of them belong to which
+    node, and the scratchpad row that is left to commands that only wait."""
+    image: Image
+    draft: Program
+    parts: list[Part]
+    spare_row: int
+
+
+def lower(graph: Graph, config: CoreConfig, *, exact: bool = True) -> Lowered:
+    """The image of a graph whose inputs, outputs and everything between are int8.
+
+    Parameters
+    ----------
+    exact : bool
+        As ``Operators`` has it.
+
+    Raises
+    ------
+    Refused
+        A node that the core does not do, or for which a memory is too small.
+    """
+    spare_row = config.memory.act_rows - 1
+    graph = _long_before_sums(graph)
+    work = Operators(graph, config, exact=exact)
+    parts = []
+    for number, node in enumerate(graph.nodes):
+        first = len(work.emitter.program)
+        try:
+            work.append(node)
+        except ValueError as error:
+            raise Refused(node.name, str(error)) from None
+        parts.append(Part(node.name, first, len(work.emitter.program)))
+        work.forget(number)
+    outputs = [work.output_of(name) for name in graph.outputs]
+    program = ordered(work.emitter.program, memory_bytes=work.regions.end, spare_row=spare_row)
+    image = work.regions.image(program, [work.inputs[name] for name in graph.inputs], outputs)
+    return Lowered(image=image, draft=work.emitter.program, parts=parts, spare_row=spare_row)
+
+
+def _long_before_sums(graph: Graph) -> Graph:
+    """The graph with the longest of what is added done last, so that the sum overlaps with it."""
+    nodes = list(graph.nodes)
+    for node in graph.nodes:
+        places = [place for place, other in enumerate(nodes)
+                  if node.op == "add" and other.output in node.inputs and other.op == "conv"]
+        if len(places) == 2 and nodes[places[0]].output not in nodes[places[1]].inputs and (
+                graph.macs(nodes[places[0]]) > graph.macs(nodes[places[1]])):
+            first, last = places
+            between = {name for other in nodes[first + 1:last + 1] for name in other.inputs}
+            if nodes[first].output not in between:
+                nodes.insert(last, nodes.pop(first))
+    return replace(graph, nodes=nodes)

@@ -1,0 +1,43 @@
+"""What a shared sequencer has to do for a program, in cycles: it does one thing at a time."""
+
+from collections.abc import Sequence
+from math import prod
+
+from systolith_hw.config import CoreConfig
+from systolith_hw.isa import ONCE, Opcode
+
+__all__ = ["GROUP", "ROWS", "RUN", "TILE", "TOKEN", "sequencer_cycles"]
+
+# Cycles of routines, with those of choosing them.
+BEGIN = 22  # a command, about
+RUN   = 31  # of bytes
+GROUP = 30  # of lanes
+TILE  = 8
+ROWS  = 27  # of loop 0
+TOKEN = 13  # taken or raised
+
+
+def sequencer_cycles(commands: Sequence[tuple[Opcode, dict]], config: CoreConfig) -> int:
+    """Cycles in which the sequencer is not idle."""
+    control = config.control
+    total = 0
+    for opcode, values in commands:
+        if opcode == Opcode.CONTROL:
+            continue
+        counts = values["counts"]
+        base = 2 if opcode == Opcode.EXECUTE else 0
+        loops = {Opcode.EXECUTE: control.execute_loops, Opcode.VECTOR: control.vector_loops}.get(
+            opcode, control.load_loops)
+        pieces = prod(counts[base:loops])
+        if opcode == Opcode.EXECUTE:
+            work = pieces * (TILE + counts[1] * ROWS)
+        else:
+            work = pieces * (GROUP if opcode == Opcode.VECTOR else RUN)
+        tokens = 0
+        for slot in range(2):
+            used = sum(values.get(f"{what}{slot}_valid", 0) for what in ("wait", "raise"))
+            if used:
+                level = values[f"level{slot}"]
+                tokens += used * (1 if level == ONCE else prod(counts[max(level, base):loops]))
+        total += BEGIN + work + TOKEN * tokens
+    return total

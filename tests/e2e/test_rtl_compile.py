@@ -1,0 +1,36 @@
+"""Compiled models on the emitted Verilog: every byte, and how many cycles they take."""
+
+import numpy as np
+import pytest
+import references
+from systolith.compiler.compile import compile_model
+from systolith.device import open_device
+from systolith.models.evaluate import evaluate
+from systolith.models.read import read_model
+from systolith_hw.config import CoreConfig
+
+# Multiplications a cycle of 256, at least, over the whole network.
+TRAINED = {
+    "kws": ("kws_ref_model.tflite", 0.33, 2),
+    "resnet": ("pretrainedResnet_quant.tflite", 0.75, 1),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_trained_model_equals_its_reference_and_keeps_the_array_busy(name):
+    file, share, runs = TRAINED[name]
+    graph = read_model(references.stored("mlperf_tiny", file))
+    config = CoreConfig.preset("bench16")
+    network = compile_model(graph, config=config)
+    rng = np.random.default_rng(11)
+    shape = graph.tensors[graph.inputs[0]].shape
+    x = rng.integers(-128, 128, (runs, *shape[1:])).astype(np.int8)
+    cycles = []
+    with open_device("rtl", config, memory_bytes=network.memory_bytes) as device:
+        found, = network.run(device, x, each=lambda: cycles.append(device.counters()["cycles"]))
+    assert np.array_equal(found, evaluate(graph, {graph.inputs[0]: x})[graph.outputs[0]])
+    assert len(set(cycles)) == 1
+    macs = sum(layer.macs for layer in network.layers)
+    print(f"{name}: {cycles[0]} cycles, {network.cycles} predicted")
+    assert macs / cycles[0] / config.macs_per_cycle >= share
+    assert abs(network.cycles - cycles[0]) <= 0.15 * cycles[0]

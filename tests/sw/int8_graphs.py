@@ -1,0 +1,144 @@
+"""Random graphs of one operator on int8."""
+
+import numpy as np
+from systolith.models import Graph, Node, Quantisation, Tensor
+from systolith.models.graph import OPERATORS
+from systolith.models.infer import same_pads, shape_of
+
+
+def scaled(rng, low=0.01, high=0.1):
+    return Quantisation(rng.uniform(low, high, 1).astype(np.float32),
+                        rng.integers(-128, 128, 1))
+
+
+def made_of(op, attributes, tensors, output, inputs):
+    """A graph of one node."""
+    if "rounding" in OPERATORS[op].attributes:
+        attributes = {"rounding": "twice", **attributes}
+    shape = shape_of(op, attributes, [tensor.shape for tensor in tensors])
+    made = Tensor(name="y", shape=shape, dtype=output.dtype, quantisation=output.quantisation)
+    return Graph(name="one", tensors={t.name: t for t in (*tensors, made)},
+                 nodes=[Node(name="0:node", op=op, inputs=tuple(t.name for t in tensors),
+                             output="y", attributes=attributes)],
+                 inputs=[t.name for t in tensors[:inputs]], outputs=["y"])
+
+
+def image(rng, shape, name="x", quantisation=None):
+    return Tensor(name=name, shape=shape, dtype="int8",
+                  quantisation=quantisation or scaled(rng))
+
+
+def like(rng, quantisation=None):
+    return Tensor(name="like", shape=(1,), dtype="int8", quantisation=quantisation or scaled(rng))
+
+
+def window(rng, size, kernel, dilation=(1, 1)):
+    stride = tuple(rng.integers(1, 4, 2).tolist())
+    pads = same_pads(size, kernel, stride, dilation) if rng.random() < 0.6 else ((0, 0), (0, 0))
+    return {"stride": stride, "pads": pads,
+            "activation": str(rng.choice(["none", "relu", "relu6", "relu1"]))}
+
+
+def weights(rng, shape, per_channel=True):
+    count = shape[0] if per_channel else 1
+    return Tensor(
+        name="w", shape=shape, dtype="int8", data=rng.integers(-127, 128, shape).astype(np.int8),
+        quantisation=Quantisation(rng.uniform(0.001, 0.01, count).astype(np.float32),
+                                  np.zeros(count, np.int64), 0 if per_channel else None))
+
+
+def biases(rng, x, w):
+    return Tensor(name="b", shape=(w.shape[0],), dtype="int32",
+                  data=rng.integers(-9999, 9999, w.shape[0]).astype(np.int32),
+                  quantisation=Quantisation(x.quantisation.scale * w.quantisation.scale,
+                                            np.zeros(len(w.quantisation.scale), np.int64),
+                                            w.quantisation.axis))
+
+
+def random_conv(rng):
+    size = tuple(rng.integers(5, 12, 2).tolist())
+    kernel, dilation = (tuple(rng.integers(1, most, 2).tolist()) for most in (4, 3))
+    inputs, outputs = rng.integers(1, 9, 2).tolist()
+    x = image(rng, (1, *size, inputs))
+    w = weights(rng, (outputs, *kernel, inputs))
+    return made_of("conv", {**window(rng, size, kernel, dilation), "dilation": dilation,
+                            "groups": 1}, [x, w, biases(rng, x, w)], like(rng), 1)
+
+
+def random_depthwise(rng):
+    size = tuple(rng.integers(5, 12, 2).tolist())
+    kernel = tuple(rng.integers(1, 4, 2).tolist())
+    inputs, multiple = int(rng.integers(2, 9)), int(rng.integers(1, 4))
+    x = image(rng, (1, *size, inputs))
+    w = weights(rng, (inputs * multiple, *kernel, 1))
+    attributes = {**window(rng, size, kernel), "dilation": (1, 1), "groups": inputs}
+    attributes["stride"] = (attributes["stride"][0],) * 2
+    if any(map(any, attributes["pads"])):
+        attributes["pads"] = same_pads(size, kernel, attributes["stride"])
+    return made_of("conv", attributes, [x, w, biases(rng, x, w)], like(rng), 1)
+
+
+def random_linear(rng):
+    k, n = rng.integers(1, 40, 2).tolist()
+    x, w = image(rng, (1, k)), weights(rng, (n, k), per_channel=False)
+    return made_of("linear", {"activation": "relu", "rounding": "once"},
+                   [x, w, biases(rng, x, w)], like(rng), 1)
+
+
+def random_pool(rng, op):
+    size = tuple(rng.integers(4, 12, 2).tolist())
+    kernel = tuple(rng.integers(1, 5, 2).tolist())
+    x = image(rng, (1, *size, 5))
+    attributes = {**window(rng, size, kernel), "kernel": kernel}
+    return made_of(op, attributes, [x], like(rng, x.quantisation), 1)
+
+
+def random_sum(rng, op):
+    shape = (1, *rng.integers(1, 6, 3).tolist())
+    return made_of(op, {"activation": str(rng.choice(["none", "relu6"]))},
+                   [image(rng, shape, "a"), image(rng, shape, "b")], like(rng), 2)
+
+
+def random_softmax(rng):
+    steps = Quantisation(np.array([1 / 256], np.float32), np.array([-128]))
+    return made_of("softmax", {"beta": 1.0},
+                   [image(rng, (1, int(rng.integers(2, 30))), quantisation=scaled(rng, 0.01, 0.5))],
+                   like(rng, steps), 1)
+
+
+def random_concat(rng):
+    shape, same = tuple(rng.integers(1, 6, 3).tolist()), scaled(rng)
+    axis = int(rng.integers(1, 4))
+    return made_of("concat", {"axis": axis, "activation": "none"},
+                   [image(rng, (1, *shape), name, same) for name in "abc"], like(rng, same), 3)
+
+
+def random_pad(rng):
+    x = image(rng, (1, 4, 5, 3))
+    pads = tuple(tuple(pair) for pair in rng.integers(0, 3, (4, 2)).tolist())
+    return made_of("pad", {"pads": ((0, 0), *pads[1:])}, [x], like(rng, x.quantisation), 1)
+
+
+def random_transpose(rng):
+    x = image(rng, (1, 3, 4, 5))
+    return made_of("transpose", {"order": (0, *(rng.permutation(3) + 1).tolist())}, [x],
+                   like(rng, x.quantisation), 1)
+
+
+def random_unary(rng, function):
+    ranges = {"logistic": (1 / 256, -128), "tanh": (1 / 128, 0)}
+    made = Quantisation(*(np.array([value], kind) for value, kind in zip(
+        ranges[function], (np.float32, np.int64), strict=True))) if function in ranges else None
+    return made_of("unary", {"function": function}, [image(rng, (1, 256))], like(rng, made), 1)
+
+
+def random_convert(rng):
+    return made_of("convert", {}, [image(rng, (1, 256))], like(rng), 1)
+
+
+CASES = {"conv": random_conv, "depthwise": random_depthwise, "linear": random_linear,
+         "softmax": random_softmax, "concat": random_concat, "pad": random_pad,
+         "transpose": random_transpose, "convert": random_convert,
+         **{op: lambda rng, op=op: random_pool(rng, op) for op in ("average_pool", "max_pool")},
+         **{op: lambda rng, op=op: random_sum(rng, op) for op in ("add", "sub", "mul")},
+         **{f: lambda rng, f=f: random_unary(rng, f) for f in ("relu", "relu6")}}

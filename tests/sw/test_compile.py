@@ -1,0 +1,283 @@
+"""Compiled models compute what the graph does, in every byte, on any core."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import references
+from configurations import LEAST, core
+from int8_graphs import CASES, biases, image, like, made_of, random_unary, scaled, weights
+from systolith.compiler.compile import compile_model
+from systolith.compiler.network import Network
+from systolith.compiler.pointwise import averages
+from systolith.device import ModelDevice
+from systolith.models import Graph, Node, Quantisation, Tensor
+from systolith.models.evaluate import evaluate
+from systolith.models.quantiser import quantised_model
+from systolith.models.read import read_model
+from systolith_hw.config import CoreConfig
+from trained import trained
+
+ON_CORE = ("conv", "depthwise", "linear", "average_pool", "max_pool", "add", "convert", "relu")
+CORES = {
+    "8x8": core(8, 8, 2),
+    "3x5": core(3, 5, 2, {"act_rows": 2048}),
+    "5x3 least loops": core(5, 3, 1, {"act_rows": 2048, "acc_rows": 16}, LEAST),
+    "4x3 lanes with gaps": core(4, 3, 4),
+    "small memories": core(8, 8, 2, {"act_rows": 128, "act_banks": 1, "wgt_rows": 64,
+                                     "acc_rows": 16}),
+    "int4 cells": CoreConfig().overridden(
+        ["array.weights=int8,int4", "array.cell=int4", "array.strategy=soft"]),
+}
+
+
+def run(network, config, *inputs, order=None):
+    device = ModelDevice(config, memory_bytes=network.memory_bytes, order=order)
+    return network.run(device, *inputs)
+
+
+def check(graph, config, *, seed, orders=(None, 0, 1), host_ops=(), exact=True):
+    """A graph, compiled, computes on random inputs what it is; engines in any order."""
+    network = compile_model(graph, config=config, exact=exact)
+    assert network.host_ops == list(host_ops), [layer.host for layer in network.layers]
+    rng = np.random.default_rng(seed)
+    given = {name: rng.integers(-128, 128, graph.tensors[name].shape).astype(np.int8)
+             for name in graph.inputs}
+    wanted = evaluate(graph, given)
+    for order in orders:
+        found = run(network, config, *given.values(), order=order)
+        for name, array in zip(graph.outputs, found, strict=True):
+            off = np.abs(array.astype(int) - wanted[name]).max()
+            assert off <= (0 if exact else 1), f"seed {seed}, order {order}"
+    return network
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("case", ON_CORE)
+def test_operators_on_the_core_equal_the_graphs(case, name, seed):
+    rng = np.random.default_rng([seed, 7])
+    check(CASES[case](rng), CORES[name], seed=seed)
+
+
+@pytest.mark.parametrize("case", ["concat", "pad", "transpose", "mul"])
+def test_other_operators_run_on_the_host_and_say_why(case):
+    graph = CASES[case](np.random.default_rng(3))
+    network = check(graph, CORES["8x8"], seed=3, host_ops=["0:node"])
+    assert "must be" in network.layers[0].host
+
+
+@pytest.mark.parametrize("function", ["logistic", "tanh"])
+def test_functions_become_tables(function):
+    check(random_unary(np.random.default_rng(1), function), CoreConfig.preset("demo"), seed=1)
+
+
+def chain(rng, *, size=(9, 7), channels=(3, 10, 10)):
+    """A network with a residual, a pool and a flattened end."""
+    tensors, nodes = {}, []
+
+    def keep(*given):
+        tensors.update((tensor.name, tensor) for tensor in given)
+
+    def node(op, inputs, output, made, quantisation, **attributes):
+        keep(Tensor(name=output, shape=made, dtype="int8", quantisation=quantisation))
+        nodes.append(Node(name=f"{len(nodes)}:{op}", op=op, inputs=inputs, output=output,
+                          attributes=attributes))
+
+    same = {"pads": ((1, 1), (1, 1)), "stride": (1, 1), "dilation": (1, 1), "groups": 1,
+            "activation": "relu", "rounding": "twice"}
+    before, first, second = channels
+    x = image(rng, (1, *size, before))
+    keep(x)
+
+    def conv(source, output, filters, inputs):
+        w = dataclasses.replace(weights(rng, (filters, 3, 3, inputs)), name=f"{output}.w")
+        b = dataclasses.replace(biases(rng, tensors[source], w), name=f"{output}.b")
+        keep(w, b)
+        node("conv", (source, w.name, b.name), output, (1, *size, filters), scaled(rng), **same)
+
+    conv("x", "a", first, before)
+    conv("a", "b", second, first)
+    node("add", ("a", "b"), "c", (1, *size, second), scaled(rng), activation="none",
+         rounding="twice")
+    pooled = (size[0] // 2, size[1] // 2)
+    node("max_pool", ("c",), "d", (1, *pooled, second), tensors["c"].quantisation,
+         kernel=(2, 2), stride=(2, 2), pads=((0, 0), (0, 0)), activation="none")
+    k = pooled[0] * pooled[1] * second
+    node("reshape", ("d",), "e", (1, k), tensors["d"].quantisation, shape=(1, k))
+    w = dataclasses.replace(weights(rng, (6, k)), name="f.w")
+    keep(w)
+    node("linear", ("e", "f.w"), "f", (1, 6), scaled(rng), activation="none", rounding="twice")
+    return Graph(name="chain", tensors=tensors, nodes=nodes, inputs=["x"], outputs=["f"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", CORES)
+def test_a_network_equals_the_graph(name, seed):
+    check(chain(np.random.default_rng(seed)), CORES[name], seed=seed)
+
+
+def test_what_comes_out_in_the_middle_and_at_the_end():
+    graph = chain(np.random.default_rng(8))
+    check(dataclasses.replace(graph, outputs=["a", "e", "f"]), CORES["8x8"], seed=8)
+
+
+def test_a_sum_without_a_second_multiplier_equals_the_graph():
+    config = core(8, 8, 2, {"act_rows": 1024}).overridden(["vector.multiply=false",
+                                                           "vector.functions=0"])
+    check(chain(np.random.default_rng(2)), config, seed=2)
+
+
+def test_a_reshape_in_the_middle_goes_through_memory():
+    rng = np.random.default_rng(5)
+    x = image(rng, (1, 4, 6, 5))
+    flat = Tensor(name="r", shape=(1, 6, 4, 5), dtype="int8", quantisation=x.quantisation)
+    w = weights(rng, (7, 2, 2, 5))
+    conv = made_of("conv", {"stride": (1, 1), "dilation": (1, 1), "pads": ((0, 0), (0, 0)),
+                            "groups": 1, "activation": "none"}, [flat, w], like(rng), 1)
+    pool = made_of("max_pool", {"kernel": (1, 1), "stride": (1, 1), "pads": ((0, 0), (0, 0)),
+                                "activation": "none"}, [x], like(rng, x.quantisation), 1)
+    first = dataclasses.replace(pool.tensors["y"], name="p")
+    graph = Graph(name="shapes", inputs=["x"], outputs=["y"],
+                  tensors={**conv.tensors, "x": x, "p": first, "r": flat}, nodes=[
+                      dataclasses.replace(pool.nodes[0], name="0:pool", output="p"),
+                      Node(name="1:reshape", op="reshape", inputs=("p",), output="r",
+                           attributes={"shape": (1, 6, 4, 5)}),
+                      dataclasses.replace(conv.nodes[0], name="2:conv")])
+    check(graph, CORES["8x8"], seed=5)
+
+
+def test_several_runs_and_floats():
+    graph = chain(np.random.default_rng(4))
+    config = CORES["8x8"]
+    network = compile_model(graph, config=config)
+    x = np.random.default_rng(4).integers(-128, 128, (3, 9, 7, 3)).astype(np.int8)
+    wanted = evaluate(graph, {"x": x})["f"]
+    assert np.array_equal(network(x, integers=True), wanted)
+    q = graph.tensors["x"].quantisation
+    real = ((x.astype(np.float64) - q.zero_point) * q.scale).astype(np.float32)
+    made = graph.tensors["f"]
+    assert np.allclose(network(real), (wanted.astype(float) - made.zero_point) * made.scale)
+
+
+def test_compiling_twice_gives_the_same_file_and_the_file_the_same_network():
+    graph, config = chain(np.random.default_rng(6)), CORES["8x8"]
+    raw = compile_model(graph, config=config).to_bytes()
+    assert raw == compile_model(graph, config=config).to_bytes()
+    again = Network.from_bytes(raw)
+    assert again.to_bytes() == raw
+    x = np.zeros((1, 9, 7, 3), np.int8)
+    assert np.array_equal(again(x, integers=True), evaluate(graph, {"x": x})["f"])
+
+
+def test_a_network_with_host_steps_is_stored_whole():
+    graph = CASES["concat"](np.random.default_rng(3))
+    raw = compile_model(graph, config=CORES["8x8"]).to_bytes()
+    given = [np.ones(graph.tensors[name].shape, np.int8) for name in graph.inputs]
+    wanted = evaluate(graph, dict(zip(graph.inputs, given, strict=True)))["y"]
+    assert np.array_equal(Network.from_bytes(raw)(*given, integers=True), wanted)
+
+
+@pytest.mark.parametrize("harm, what", [
+    (lambda raw: raw[:-1], "length of image"), (lambda raw: raw[:20], "must start with the header"),
+    (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]), "checksum of image")])
+def test_a_damaged_file_is_refused(harm, what):
+    raw = compile_model(chain(np.random.default_rng(6)), config=CORES["8x8"]).to_bytes()
+    with pytest.raises(ValueError, match=what):
+        Network.from_bytes(harm(raw))
+
+
+@pytest.mark.parametrize("array, what", [
+    (np.zeros((1, 9, 7, 4), np.int8), "must be of shape"),
+    (np.zeros((1, 9, 7, 3), np.int16), "must be int8 or float"),
+    (np.full((1, 9, 7, 3), np.nan), "must be finite"),
+    (np.zeros((0, 9, 7, 3), np.int8), "one number of runs")])
+def test_wrong_inputs_are_refused(array, what):
+    network = compile_model(chain(np.random.default_rng(6)), config=CORES["8x8"])
+    with pytest.raises((TypeError, ValueError), match=what):
+        network(array)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 25, 49, 64, 100, 125, 168])
+def test_averages_are_rounded_away_from_0_for_every_sum(count):
+    sums = np.arange(-128 * count, 127 * count + 1)
+    wanted = np.sign(sums) * ((np.abs(sums) + count // 2) // count)
+    assert np.array_equal(averages(sums, count), wanted)
+
+
+def test_a_core_of_fewer_rows_than_lanes_is_refused():
+    with pytest.raises(ValueError, match=r"array.rows must be at least vector.lanes=4"):
+        compile_model(chain(np.random.default_rng(1)), config=core(2, 8, 4))
+
+
+@pytest.mark.parametrize("rounding", ["once", "even"])
+@pytest.mark.parametrize("seed", range(3))
+def test_sums_rounded_otherwise_equal_the_graphs(rounding, seed):
+    rng = np.random.default_rng([seed, 12])
+    x, w = image(rng, (1, 30)), weights(rng, (20, 30))
+    graph = made_of("linear", {"activation": "none", "rounding": rounding},
+                    [x, w, biases(rng, x, w)], like(rng), 1)
+    # The multiplier of one output has too few bits with seed 1.
+    check(graph, CORES["8x8"], seed=seed, host_ops=["0:node"] if seed == 1 else [])
+    check(graph, CORES["8x8"], seed=seed, exact=False)
+
+
+def test_halves_that_the_core_rounds_otherwise_are_left_to_the_host():
+    rng = np.random.default_rng(2)
+    x = image(rng, (1, 4), quantisation=Quantisation(np.array([0.5], np.float32), np.array([0])))
+    w = dataclasses.replace(weights(rng, (3, 4)), quantisation=Quantisation(
+        np.ones(3, np.float32), np.zeros(3, np.int64), 0))
+    made = Tensor(name="like", shape=(1,), dtype="int8", quantisation=Quantisation(
+        np.ones(1, np.float32), np.array([0])))
+    graph = made_of("linear", {"activation": "none", "rounding": "even"}, [x, w], made, 1)
+    network = check(graph, CORES["8x8"], seed=2, host_ops=["0:node"])
+    assert "results of output 0 must be those of the core's rounding" in network.layers[0].host
+
+
+@pytest.mark.parametrize("format_", ["int8", "int4", "ternary"])
+def test_a_quantised_float_model_runs_on_the_core_alone(format_):
+    graph, inputs, _, data = trained("digits")
+    made = quantised_model(graph, {name: x[:50] for name, x in data.items()}, weights=format_)
+    config = CoreConfig.preset("bench16").overridden(["array.weights=int8,int4,ternary"])
+    network = compile_model(made, config=config)
+    assert network.host_ops == []
+    assert {layer.weights for layer in network.layers if layer.weights} == {format_}
+    x = {name: values[:3] for name, values in inputs.items()}
+    assert np.array_equal(network(*x.values()), evaluate(made, x)[made.outputs[0]])
+
+
+def test_a_ternary_network_of_qonnx_runs_on_integers():
+    graph = read_model(references.stored("qonnx", "TFC_2W2A.onnx"))
+    config = CoreConfig.preset("bench16").overridden(["array.weights=int8,ternary"])
+    network = compile_model(graph, config=config)
+    assert {layer.name for layer in network.layers if layer.op == "linear" and layer.host} == {
+        "25:matmul"}    # makes real numbers
+    x = np.random.default_rng(1).random((3, 1, 28, 28)).astype(np.float32)
+    assert np.array_equal(network(x), evaluate(graph, {graph.inputs[0]: x})[graph.outputs[0]])
+
+
+TRAINED = {
+    "kws": ("mlperf_tiny", "kws_ref_model.tflite"),
+    "resnet": ("mlperf_tiny", "pretrainedResnet_quant.tflite"),
+}
+
+
+@pytest.mark.parametrize("preset", ["bench16", "ecp5_85f"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_trained_models_equal_the_reference(name, preset):
+    graph = read_model(references.stored(*TRAINED[name]))
+    check(graph, CoreConfig.preset(preset), seed=1, orders=(None, 3),
+          host_ops=[graph.nodes[-1].name])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_close_trained_models_run_on_the_core_alone(name):
+    graph = read_model(references.stored(*TRAINED[name]))
+    check(graph, CoreConfig.preset("bench16"), seed=1, orders=(None,), exact=False)
+
+
+@pytest.mark.parametrize("name", ["kws", pytest.param("resnet", marks=pytest.mark.full)])
+def test_trained_models_run_from_a_small_scratchpad(name):
+    graph = read_model(references.stored(*TRAINED[name]))
+    check(graph, CoreConfig.preset("demo"), seed=2, orders=(None,),
+          host_ops=[graph.nodes[-1].name])
