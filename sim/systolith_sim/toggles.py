@@ -101,7 +101,8 @@ def core(rows: int, cols: int, *, weights: str, gated: bool) -> CoreConfig:
                   "gated": gated},
         "memory": {"act_banks": 4, "acc_rows": 512, "acc_banks": 2, "par_rows": 16},
         "bus": {"data_bits": 64, "read_words": 32},
-        "vector": {"lanes": min(4, 1 << (cols - 1).bit_length()), "requantiser": "pipelined"}})
+        "vector": {"lanes": min(4, 1 << (cols - 1).bit_length()), "requantiser": "pipelined"},
+        "control": {"traffic": True}})
 
 
 def _modules(verilog: str) -> dict[str, str]:

@@ -58,7 +58,7 @@ def test_a_block_of_64_tokens_gives_the_models_bytes(preset, kind, size, dtype):
 LEAST = {
     "demo": {"attention softmax": 0.85, "attention residual": 0.4, "attention used": 0.5,
              "perceptron gelu": 0.9, "perceptron residual": 0.45, "perceptron used": 0.8},
-    "bench16": {"attention softmax": 0.77, "attention residual": 0.8, "attention used": 0.68,
+    "bench16": {"attention softmax": 0.77, "attention residual": 0.5, "attention used": 0.67,
                 "perceptron gelu": 0.95, "perceptron residual": 0.45, "perceptron used": 0.91},
 }
 

@@ -146,9 +146,9 @@ def test_a_maximum_stands_at_the_first_of_its_equals():
 @pytest.mark.parametrize("sums", [0, 1])
 def test_commands_write_the_same_records_in_turn(sums):
     tb = TB(FOUR, seed=sums)
-    tb.run([tb.command(counts=[1, count], source=4 * i, source_strides=[2], param_step=0,
+    tb.run([tb.command(counts=[groups, count], source=4 * i, source_strides=[2], param_step=0,
                        result_type=ResultType.NONE, reduce=Reduction.SUM, sum_results=sums)
-            for count in (1, *range(6, RECORDS - 1)) for i in range(2)])
+            for groups in (1, 2) for count in (1, *range(6, RECORDS - 1)) for i in range(2)])
     tb.check()
 
 
