@@ -11,7 +11,7 @@ from systolith_hw.config import CoreConfig
 
 # Multiplications a cycle of 256, at least, over the whole network.
 TRAINED = {
-    "kws": ("kws_ref_model.tflite", 0.33, 2),
+    "kws": ("kws_ref_model.tflite", 0.42, 2),
     "resnet": ("pretrainedResnet_quant.tflite", 0.75, 1),
 }
 

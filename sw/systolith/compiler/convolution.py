@@ -6,18 +6,17 @@ its pixels are gathered on their way into the scratchpad, so that a row holds th
 columns of the kernel, and some of its rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from systolith_hw.isa import Memory, WeightFormat
 
 from ..image import Tensor
 from ..layout import Packing
-from ..model.address import loop_offsets
 from .emitter import Emitter
-from .maps import FeatureMap, NoRoom
+from .maps import FeatureMap, Folded
+from .tiles import Results, Tile, Walk, drain, execute, load_weights, parts_of, strip_height
 
 __all__ = ["Convolution", "Gather", "Gathered", "emit_convolution"]
 
@@ -53,6 +52,11 @@ class Convolution:
     pads: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
     groups: int = 1
     weight_format: str = "int8"
+
+    @property
+    def results(self) -> Results:
+        """What results are made as."""
+        return Results(zero_point=self.zero_point, clamp=self.clamp)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +121,7 @@ class Gathered:
         return self.down * self.width
 
 
-STRIP_TILES = 8     # rows of a strip / rows of the array, where there are enough
-
 Then = Callable[[int, int, range], None]
-Walk = list[tuple[int, int]]    # count and stride of each loop, innermost first
 
 
 class Gather:
@@ -161,21 +162,9 @@ class Gather:
             run_bytes=gathered.pixel)
 
 
-@dataclass(kw_only=True)
-class _Tile:
-    """Outputs of one column tile: weights of every K tile, the outermost loop first, and how the
-    activation stream comes to them."""
-    first: int
-    count: int
-    tiles: np.ndarray       # (K tiles, rows, columns)
-    last: int               # rows of the last K tile of each innermost loop
-    loops: Walk
-    base: int
-
-
 def emit_convolution(emitter: Emitter, conv: Convolution, source: FeatureMap | Gathered,
-                     target: FeatureMap, *, gather: Gather | None = None,
-                     then: Then | None = None) -> None:
+                     target: FeatureMap | Folded, *, gather: Gather | None = None,
+                     before: Callable[[], None] | None = None, then: Then | None = None) -> None:
     """Append a convolution.
 
     Parameters
@@ -184,231 +173,184 @@ def emit_convolution(emitter: Emitter, conv: Convolution, source: FeatureMap | G
         A map with at least the convolution's padding as border.
     gather : Gather or None
         Of a gathered source.
-    target : FeatureMap
+    target : FeatureMap or Folded
+    before : callable or None
+        Called when the first results are about to be written.
     then : callable or None
         Called with image, plane and rows of pixels whose commands have been appended.
     """
-    config, packing = emitter.config, Packing(emitter.config, conv.weight_format)
     unit = target.channels.unit
-    for first in range(0, len(conv.weights), unit):
-        count = min(unit, len(conv.weights) - first)
-        tile = (_gathered_tile(conv, source, first, count, config.array.rows)
-                if isinstance(source, Gathered) else
-                _map_tile(conv, source, first, count, config.array.rows))
-        here = slice(first, first + count)
-        param = emitter.load_parameters(conv.bias[here], conv.multiplier[here], conv.shift[here])
-        parts = list(_parts(tile, packing))
-        places = []
-        whole = len(parts) == 1
-        if whole:
-            places.append(_load_weights(emitter, packing, tile, parts[0]))
-        for image, rows, cols in _strips(emitter, source, target):
-            if gather is not None:
-                gather.until(rows.stop)
-            acc = emitter.turn()
-            for number, part in enumerate(parts):
-                place = places[0] if whole else _load_weights(emitter, packing, tile, part)
-                _execute(emitter, conv, packing, tile, part, place, source, image, rows, cols,
-                         acc, number > 0)
-            _requantise(emitter, conv, target, tile, image, rows, cols, acc, param)
-            if then is not None and cols.stop == target.shape[2]:
-                for plane in _completed(target, first, count):
-                    then(image, plane, rows)
+    tiles = [_Loaded(emitter, conv, source, range(first, min(len(conv.weights), first + unit)))
+             for first in range(0, len(conv.weights), unit)]
+    strips = list(_strips(emitter, target, parts=2 if gather is None else 4))
+    # What is gathered meets all weights before more of it is needed, if they all fit.
+    order = (product(strips, tiles) if gather is not None and _all_fit(emitter, tiles) else
+             ((strip, tile) for tile in tiles for strip in strips))
+    for (image, rows, cols), tile in order:
+        tile.load()
+        if gather is not None:
+            gather.until(rows.stop)
+        acc = emitter.turn(len(rows) * len(cols))
+        tile.execute(image, rows, cols, acc)
+        if before is not None:
+            before()
+            before = None
+        _requantise(emitter, conv, target, tile.outputs, image, rows, cols, acc, tile.param)
+        if then is not None and isinstance(target, FeatureMap) and cols.stop == target.shape[2]:
+            for plane in _completed(target, tile.outputs):
+                then(image, plane, rows)
 
 
-def _completed(target: FeatureMap, first: int, count: int) -> range:
-    """Planes whose last channels are ``first`` to ``first + count``."""
-    channels, end = target.channels, first + count
+class _Loaded:
+    """A column tile with its weights and parameters, which are loaded when they are needed.
+
+    Parameters
+    ----------
+    outputs : range
+        Channels that it makes.
+    """
+    def __init__(self, emitter: Emitter, conv: Convolution, source: FeatureMap | Gathered,
+                 outputs: range):
+        height = emitter.config.array.rows
+        self.emitter, self.conv, self.source, self.outputs = emitter, conv, source, outputs
+        self.packing = Packing(emitter.config, conv.weight_format)
+        self.tile = (_gathered_tile(conv, source, outputs, height)
+                     if isinstance(source, Gathered) else _map_tile(conv, source, outputs, height))
+        self.parts = list(parts_of(self.tile, self.packing))
+        self.param, self.place = -1, -1     # rows, once they are loaded
+
+    @property
+    def rows(self) -> int:
+        """Rows of the weight scratchpad."""
+        return sum(piece.rows(self.tile, self.packing) for part in self.parts for piece in part)
+
+    def load(self) -> None:
+        """Load parameters, and weights if they are loaded at once, unless they are there."""
+        if self.param < 0:
+            conv, here = self.conv, slice(self.outputs.start, self.outputs.stop)
+            self.param = self.emitter.load_parameters(
+                conv.bias[here], conv.multiplier[here], conv.shift[here])
+            if len(self.parts) == 1:
+                self.place = load_weights(self.emitter, self.packing, self.tile, self.parts[0])
+
+    def execute(self, image: int, rows: range, cols: range, acc: int) -> None:
+        """Append the products of a strip."""
+        base, across, down = _stream(self.conv, self.tile, self.source, image)
+        for number, part in enumerate(self.parts):
+            place = (self.place if len(self.parts) == 1 else
+                     load_weights(self.emitter, self.packing, self.tile, part))
+            execute(self.emitter, self.packing, self.tile, part, place,
+                    base=base + rows.start * down + cols.start * across,
+                    strip=[(len(cols), across), (len(rows), down)], acc=acc,
+                    accumulate=number > 0)
+
+
+def _all_fit(emitter: Emitter, tiles: Sequence[_Loaded]) -> bool:
+    """Whether weights and parameters of all tiles fit at once."""
+    memory, lanes = emitter.config.memory, emitter.config.vector.lanes
+    return sum(tile.rows for tile in tiles) <= memory.wgt_rows and (
+        sum(-(-len(tile.outputs) // lanes) for tile in tiles) <= memory.par_rows)
+
+
+def _completed(target: FeatureMap, outputs: range) -> range:
+    """Planes whose last channels are among ``outputs``."""
+    channels = target.channels
     before, now = ((channels.slot(place - 1) + 1) // channels.width if place else 0
-                   for place in (first, end))
-    return range(before, target.planes if end == target.shape[3] else now)
+                   for place in (outputs.start, outputs.stop))
+    return range(before, target.planes if outputs.stop == target.shape[3] else now)
 
 
-def _map_tile(conv: Convolution, source: FeatureMap, first: int, count: int,
-              height: int) -> _Tile:
-    """Weights of outputs ``first`` on, in planes of channels that they need."""
-    outputs, kernel_rows, kernel_cols, depth = conv.weights.shape
-    channels = source.channels
-    group = np.arange(first, first + count) // (outputs // conv.groups)
+def _map_tile(conv: Convolution, source: FeatureMap, outputs: range, height: int) -> Tile:
+    """Weights of ``outputs``, in planes of channels that they need."""
+    every, kernel_rows, kernel_cols, depth = conv.weights.shape
+    channels, count = source.channels, len(outputs)
+    group = np.array(outputs) // (every // conv.groups)
     slots = channels.slots(group[:, None] * depth + np.arange(depth))    # (count, depth)
     low, high = int(slots.min()) // channels.width, int(slots.max()) // channels.width + 1
     tiles = np.zeros((kernel_rows, kernel_cols, high - low, height, count), np.int8)
-    weights = conv.weights[first:first + count]
-    for output in range(count):
-        plane, row = np.divmod(slots[output], channels.width)
-        tiles[:, :, plane - low, row, output] = weights[output]
+    for column, output in enumerate(outputs):
+        plane, row = np.divmod(slots[column], channels.width)
+        tiles[:, :, plane - low, row, column] = conv.weights[output]
     last = int((slots[slots >= (high - 1) * channels.width] % channels.width).max()) + 1
     (top, _), (left, _) = conv.pads
     loops = [(high - low, source.plane), (kernel_cols, conv.dilation[1]),
              (kernel_rows, conv.dilation[0] * source.across)]
     if high - low == 1 and last == height:  # then any loop may be the innermost
         loops = [loop for loop in loops if loop[0] > 1] or loops[:1]
-    return _Tile(
-        first=first, count=count, tiles=tiles.reshape(-1, height, count), last=last, loops=loops,
-        base=source.row(0, low, -top, -left))
+    return Tile(weights=tiles.reshape(-1, height, count), last=last, loops=loops,
+                base=source.row(0, low, -top, -left))
 
 
-def _gathered_tile(conv: Convolution, source: Gathered, first: int, count: int,
-                   height: int) -> _Tile:
-    outputs, kernel_rows, _, _ = conv.weights.shape
-    weights = conv.weights[first:first + count].reshape(count, kernel_rows, source.pixel)
+def _gathered_tile(conv: Convolution, source: Gathered, outputs: range, height: int) -> Tile:
+    kernel_rows, count = conv.weights.shape[1], len(outputs)
+    weights = conv.weights[outputs.start:outputs.stop].reshape(count, kernel_rows, source.pixel)
     tall = np.zeros((source.tiles * source.deep, source.pixel, count), np.int8)
     tall[:kernel_rows] = weights.transpose(1, 2, 0)
     tiles = np.zeros((source.tiles, height, count), np.int8)
     tiles[:, :source.deep * source.pixel] = tall.reshape(source.tiles, -1, count)
     left = kernel_rows - (source.tiles - 1) * source.deep
-    return _Tile(first=first, count=count, tiles=tiles, last=left * source.pixel,
-                 loops=[(source.tiles, source.deep // source.step * source.width)],
-                 base=source.base)
+    return Tile(weights=tiles, last=left * source.pixel,
+                loops=[(source.tiles, source.deep // source.step * source.width)],
+                base=source.base)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """K tiles ``first`` to ``end`` of innermost loop ``number``."""
-    number: int
-    first: int
-    end: int
-
-    def last(self, tile: _Tile, height: int) -> int:
-        """Rows of the last of them."""
-        return tile.last if self.end == tile.loops[0][0] else height
-
-    def rows(self, tile: _Tile, packing: Packing) -> int:
-        """Rows of the weight scratchpad."""
-        height = packing.config.array.rows
-        return packing.rows((self.end - self.first - 1) * height + self.last(tile, height), height)
+def _stream(conv: Convolution, tile: Tile, source: FeatureMap | Gathered,
+            image: int) -> tuple[int, int, int]:
+    """First scratchpad row of an image's activations, rows from an output to the next, and to the
+    one below."""
+    if isinstance(source, Gathered):
+        return tile.base, 1, source.stride // source.step * source.width
+    return (tile.base + image * source.planes * source.plane, conv.stride[1],
+            conv.stride[0] * source.across)
 
 
-def _parts(tile: _Tile, packing: Packing) -> Iterator[list[_Piece]]:
-    """K tiles that are loaded together: all, or as many as half of the memory holds."""
-    most, inner = packing.config.memory.wgt_rows, tile.loops[0][0]
-    count = len(tile.tiles) // inner
-    whole = [_Piece(number, 0, inner) for number in range(count)]
-    if sum(piece.rows(tile, packing) for piece in whole) <= most:
-        yield whole
-        return
-    each = packing.rows(packing.config.array.rows, packing.config.array.rows)
-    if each > most // 2:
-        raise NoRoom(f"memory.wgt_rows must be at least {2 * each}, not {most!r}")
-    step = most // 2 // each
-    if step < inner:
-        for number, first in product(range(count), range(0, inner, step)):
-            yield [_Piece(number, first, min(inner, first + step))]
-        return
-    for start in range(0, count, step // inner):
-        yield whole[start:start + step // inner]
-
-
-def _load_weights(emitter: Emitter, packing: Packing, tile: _Tile, part: list[_Piece]) -> int:
-    """Load K tiles of weights; their first row."""
-    inner, height = tile.loops[0][0], emitter.config.array.rows
-    lanes = emitter.config.vector.lanes
-    cols = min(packing.cols, -(-tile.count // lanes) * lanes)
-    data = b""
-    for piece in part:
-        start = piece.number * inner
-        tall = np.zeros(((piece.end - piece.first) * height, cols), np.int8)
-        tall[:, :tile.count] = tile.tiles[start + piece.first:start + piece.end].reshape(
-            -1, tile.count)
-        data += packing.pack(tall[:(piece.end - piece.first - 1) * height
-                                  + piece.last(tile, height)], height)
-    row_bytes = packing.row_bytes(cols)
-    row = emitter.place("wgt", len(data) // row_bytes)
-    emitter.load_rows(Memory.WGT, data, row, row_bytes)
-    return row
-
-
-def _strips(emitter: Emitter, source: FeatureMap | Gathered,
-            target: FeatureMap) -> Iterator[tuple[int, range, range]]:
+def _strips(emitter: Emitter, target: FeatureMap | Folded,
+            parts: int) -> Iterator[tuple[int, range, range]]:
     """Image, rows and columns of outputs that an accumulator half takes at once."""
     images, height, width, _ = target.shape
-    most = emitter.half_rows
-    across = min(width, most)
-    down = min(height, max(1, most // across))
-    # Short ones, so that what follows can begin with the first, but not so short that the array
-    # waits for weights.
-    tall = emitter.config.array.rows
-    down = min(down, -(-height // 2), -(-STRIP_TILES * tall // across))
-    down = min(height, max(down, -(-tall // across)), max(1, most // across))
-    down = -(-height // -(-height // down))
+    across = min(width, emitter.half_rows)
+    down = strip_height(emitter, height, across, parts=parts)
     for image, y, x in product(range(images), range(0, height, down), range(0, width, across)):
         yield image, range(y, min(height, y + down)), range(x, min(width, x + across))
 
 
-def _execute(emitter: Emitter, conv: Convolution, packing: Packing, tile: _Tile,
-             part: list[_Piece], place: int, source: FeatureMap | Gathered, image: int,
-             rows: range, cols: range, acc: int, accumulate: bool) -> None:
-    """Append the products of a strip with a part of a tile's weights."""
-    config = emitter.config
-    depth = config.control.execute_loops
-    height = config.array.rows
-    if isinstance(source, Gathered):
-        across, down = 1, source.stride // source.step * source.width
-        base = tile.base
-    else:
-        across, down = conv.stride[1], conv.stride[0] * source.across
-        base = tile.base + image * source.planes * source.plane
-    base += rows.start * down + cols.start * across
-    digits = [(packing.digits, 0)] if packing.digits > 1 else []
-    (inner, step), outer = tile.loops[0], [loop for loop in tile.loops[1:] if loop[0] > 1]
-    offsets = loop_offsets(*zip(*outer, strict=True)) if outer else np.zeros(1, int)
-    whole = len(part) == len(offsets) and part[0].end - part[0].first == inner
-    if whole and len(digits) + 1 + len(outer) <= depth - 3:
-        commands = [(part[0], 0, outer)]
-    else:   # loops that the core has not, or that are cut
-        commands = [(piece, int(offsets[piece.number]) + piece.first * step, [])
-                    for piece in part]
-    for number, (piece, offset, own) in enumerate(commands):
-        walks = [*digits, (piece.end - piece.first, step), *own]
-        walks += [(1, 0)] * (depth - 2 - len(walks))
-        emitter.program.execute(
-            counts=[len(cols), len(rows), *(count for count, _ in walks)],
-            act_row=base + offset, act_strides=[across, down, *(step for _, step in walks)],
-            acc_row=acc, acc_strides=[1, len(cols), *[0] * (depth - 2)],
-            wgt_row=place, k_last=piece.last(tile, height),
-            accumulate=accumulate or number > 0,
-            format=WeightFormat[conv.weight_format.upper()])
-        place += piece.rows(tile, packing)
-
-
-def _requantise(emitter: Emitter, conv: Convolution, target: FeatureMap, tile: _Tile, image: int,
-                rows: range, cols: range, acc: int, param: int) -> None:
+def _requantise(emitter: Emitter, conv: Convolution, target: FeatureMap | Folded, outputs: range,
+                image: int, rows: range, cols: range, acc: int, param: int) -> None:
     """Append what makes results of a strip's sums."""
-    lanes, per_row = emitter.config.vector.lanes, emitter.groups_per_row
-    pitch = emitter.config.acc_group_pitch
-    first = target.channels.slot(tile.first) // lanes
-    groups = -(-tile.count // lanes)
-    width = target.channels.width // lanes
-    done = 0
-    while done < groups:
-        plane, group = divmod(first + done, width)
-        count = min(groups - done, width - group)
-        source = acc * pitch + done
-        result = target.row(image, plane, rows.start, cols.start) * per_row + group
-        _drain(emitter, conv, count, len(cols), len(rows), source=source, param=param + done,
-               result=result, down=target.across * per_row, pitch=pitch, across=per_row)
-        done += count
+    lanes, per_row, pitch = (emitter.config.vector.lanes, emitter.groups_per_row,
+                             emitter.config.acc_group_pitch)
+    start = target.channels.slot(outputs.start) // lanes
+    groups = range(start, start - (-len(outputs) // lanes))
+    source = acc * pitch - start
+    if isinstance(target, FeatureMap):
+        pixels = [Walk(len(cols), pitch, per_row),
+                  Walk(len(rows), len(cols) * pitch, target.across * per_row)]
+        for group, plane, place, some, planes in _runs(groups, target.channels.width // lanes):
+            drain(emitter, conv.results, source=source + group, param=param + group - start,
+                  result=target.row(image, plane, rows.start, cols.start) * per_row + place,
+                  columns=[Walk(some, 1, 1), Walk(planes, some, target.plane * per_row)],
+                  pixels=pixels)
+        return
+    fold, each, cells = target.fold, target.fold.depth // lanes, target.cells
+    for group, plane, place, some, planes in _runs(groups, each):
+        for phase, ys, xs in fold.phases(rows, cols):
+            pixel = (ys.start - rows.start) * len(cols) + xs.start - cols.start
+            drain(emitter, conv.results, param=param + group - start,
+                  source=source + group + pixel * pitch,
+                  result=(target.row(image, plane, ys.start, xs.start) * per_row
+                          + phase * each + place),
+                  columns=[Walk(some, 1, 1), Walk(planes, some, cells.plane * per_row)],
+                  pixels=[Walk(len(xs), fold.across * pitch, per_row),
+                          Walk(len(ys), fold.down * len(cols) * pitch, cells.across * per_row)])
 
 
-def _drain(emitter: Emitter, conv: Convolution, groups: int, width: int, height: int, *,
-           source: int, param: int, result: int, down: int, pitch: int, across: int) -> None:
-    program, deep = emitter.program, emitter.config.control.vector_loops == 4
-
-    def drain(counts: list[int], sources: list[int], results: list[int], *, group: int = 0,
-              row: int = 0) -> None:
-        program.vector(
-            counts=counts, source=source + group + row * width * pitch, source_strides=sources,
-            result=result + group + row * down, result_strides=results, param_base=param + group,
-            param_step=int(counts[0] > 1), clamp=conv.clamp, zero_point=conv.zero_point)
-
-    # Parameters go on with loops 0 and 2.
-    if groups > 1 and width * across == down:
-        drain([groups, width * height], [pitch], [across])
-    elif groups > 1 and deep:
-        drain([groups, width, 1, height], [pitch, 0, width * pitch], [across, 0, down])
-    elif groups <= height:
-        for group in range(groups):
-            drain([1, width, height], [pitch, width * pitch], [across, down], group=group)
-    else:
-        for row in range(height):
-            drain([groups, width], [pitch], [across], row=row)
+def _runs(groups: range, width: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Lane groups in planes of ``width``: first group, plane, place in it, groups in each of how
+    many planes."""
+    at = groups.start
+    while at < groups.stop:
+        plane, place = divmod(at, width)
+        some = min(groups.stop - at, width - place)
+        planes = (groups.stop - at) // width if some == width else 1
+        yield at, plane, place, some, planes
+        at += some * planes

@@ -53,7 +53,7 @@ class Emitter:
         self.config = config
         self.regions = regions
         self.program = Program(config=config, draft=True)
-        self.next_row = {"wgt": 0, "par": 0}
+        self.next_row = {"wgt": 0, "par": 0, "acc 0": 0, "acc 1": 0}
         self.half = 0
 
     @property
@@ -66,10 +66,12 @@ class Emitter:
         """Rows of an accumulator half."""
         return self.config.memory.acc_rows // 2
 
-    def turn(self) -> int:
-        """First row of the accumulator half that is not the last one."""
-        self.half = self.half_rows - self.half
-        return self.half
+    def turn(self, rows: int) -> int:
+        """First of ``rows`` rows of the accumulator half that is not the last one, so that the
+        array and the vector unit work in different banks."""
+        self.half = 1 - self.half
+        return self.half * self.half_rows + self._longest_ago(
+            f"acc {self.half}", rows, self.half_rows)
 
     def place(self, memory: str, rows: int) -> int:
         """First of ``rows`` rows, those that were used the longest ago.
@@ -81,10 +83,13 @@ class Emitter:
         most = getattr(self.config.memory, f"{memory}_rows")
         if rows > most:
             raise NoRoom(f"memory.{memory}_rows must be at least {rows}, not {most!r}")
-        start = self.next_row[memory]
+        return self._longest_ago(memory, rows, most)
+
+    def _longest_ago(self, where: str, rows: int, most: int) -> int:
+        start = self.next_row[where]
         if start + rows > most:
             start = 0
-        self.next_row[memory] = start + rows
+        self.next_row[where] = start + rows
         return start
 
     def load_rows(self, memory: Memory, data: bytes, row: int, row_bytes: int) -> None:

@@ -13,6 +13,9 @@ from .ordered import ordered
 __all__ = ["Lowered", "Part", "Refused", "lower"]
 
 
+SPREADS = (4, 0.75, 0)  # banks of maps that are spread over the scratchpad: all, most, none
+
+
 class Refused(ValueError):
     """A node cannot be lowered; ``node`` is its name."""
     def __init__(self, node: str, reason: str):
@@ -53,7 +56,22 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True) -> Lowered:
     """
     spare_row = config.memory.act_rows - 1
     graph = _long_before_sums(graph)
-    work = Operators(graph, config, exact=exact)
+    # Maps that are spread leave gaps in which larger ones may not fit.
+    tries = []
+    for spread in SPREADS:
+        tries.append(_appended(graph, config, exact, spread))
+        if not tries[-1][0].spilled:
+            break
+    work, parts = min(tries, key=lambda done: done[0].spilled)
+    outputs = [work.output_of(name) for name in graph.outputs]
+    program = ordered(work.emitter.program, memory_bytes=work.regions.end, spare_row=spare_row)
+    image = work.regions.image(program, [work.inputs[name] for name in graph.inputs], outputs)
+    return Lowered(image=image, draft=work.emitter.program, parts=parts, spare_row=spare_row)
+
+
+def _appended(graph: Graph, config: CoreConfig, exact: bool,
+              spread: float) -> tuple[Operators, list[Part]]:
+    work = Operators(graph, config, exact=exact, spread=spread)
     parts = []
     for number, node in enumerate(graph.nodes):
         first = len(work.emitter.program)
@@ -63,10 +81,7 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True) -> Lowered:
             raise Refused(node.name, str(error)) from None
         parts.append(Part(node.name, first, len(work.emitter.program)))
         work.forget(number)
-    outputs = [work.output_of(name) for name in graph.outputs]
-    program = ordered(work.emitter.program, memory_bytes=work.regions.end, spare_row=spare_row)
-    image = work.regions.image(program, [work.inputs[name] for name in graph.inputs], outputs)
-    return Lowered(image=image, draft=work.emitter.program, parts=parts, spare_row=spare_row)
+    return work, parts
 
 
 def _long_before_sums(graph: Graph) -> Graph:

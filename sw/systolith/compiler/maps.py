@@ -1,13 +1,15 @@
 """Feature maps in the activation scratchpad, and the rows that they take there."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from systolith_hw.config import CoreConfig
 
 from ..layout import Packing
 
-__all__ = ["Border", "Channels", "FeatureMap", "NoRoom", "Space"]
+__all__ = ["Border", "Channels", "FeatureMap", "Fold", "Folded", "NoRoom", "Space"]
 
 Border = tuple[tuple[int, int], tuple[int, int]]
 
@@ -110,6 +112,70 @@ class FeatureMap:
                 + (y + self.border[0][0]) * self.across + x + self.border[1][0])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """Cells of a map: ``down`` by ``across`` pixels of ``depth`` channels in a scratchpad row."""
+    down: int
+    across: int
+    depth: int
+
+    def phases(self, rows: range, cols: range) -> Iterator[tuple[int, range, range]]:
+        """Of the pixels at each place in their cells: the place, their rows and columns."""
+        for y, x in product(range(self.down), range(self.across)):
+            here = (range(rows.start + (y - rows.start) % self.down, rows.stop, self.down),
+                    range(cols.start + (x - cols.start) % self.across, cols.stop, self.across))
+            if all(here):
+                yield y * self.across + x, *here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folded:
+    """Pixels of an image as planes of cells, for a convolution of each channel by itself.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Images, height, width, channels.
+    fold : Fold
+    channels : Channels
+        Of the maps beside it.
+    cells : FeatureMap
+        Of cells for pixels, those that are full; others are in its border, which holds the zero
+        point wherever there is no pixel.
+    """
+    shape: tuple[int, int, int, int]
+    fold: Fold
+    channels: Channels
+    cells: FeatureMap
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int, int], fold: Fold, channels: Channels,
+           border: Border) -> "Folded":
+        """A map with ``border`` cells around those with pixels."""
+        images, height, width, depth = shape
+        (top, bottom), (left, right) = border
+        own = Channels(unit=channels.width, pitch=channels.width, width=channels.width)
+        cells = FeatureMap(
+            shape=(images, height // fold.down, width // fold.across,
+                   -(-depth // fold.depth) * own.width), channels=own,
+            border=((top, bottom + (height % fold.down > 0)),
+                    (left, right + (width % fold.across > 0))))
+        return cls(shape=shape, fold=fold, channels=channels, cells=cells)
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return self.cells.rows
+
+    def at(self, base: int) -> "Folded":
+        """The map from row ``base`` on."""
+        return replace(self, cells=replace(self.cells, base=base))
+
+    def row(self, image: int, plane: int, y: int, x: int) -> int:
+        """The row of a pixel's cell."""
+        return self.cells.row(image, plane, y // self.fold.down, x // self.fold.across)
+
+
 class Space:
     """Rows of a memory, handed out for as long as they are needed.
 
@@ -118,28 +184,61 @@ class Space:
     name : str
         The parameter of the configuration that says how many there are.
     rows : int
+    bank_rows : int
+        Rows of a bank.
+    spread : int
+        Up to how many rows are taken where they share banks with the fewest others, so that
+        engines seldom meet; more are taken as low as they fit.
+
+    Members
+    -------
+    used, marks : dict
+        First and last + 1 of the rows of each owner, and of those that still hold what was marked.
     """
-    def __init__(self, name: str, rows: int):
-        self.name, self.rows = name, rows
+    def __init__(self, name: str, rows: int, *, bank_rows: int, spread: int = 0):
+        self.name, self.rows, self.bank_rows, self.spread = name, rows, bank_rows, spread
         self.used: dict[str, tuple[int, int]] = {}
+        self.marks: dict[Hashable, tuple[int, int]] = {}
 
     def take(self, owner: str, count: int) -> int:
-        """First of ``count`` rows that are free, the lowest.
+        """First of ``count`` rows that are free.
 
         Raises
         ------
         NoRoom
         """
-        start = 0
-        for first, end in sorted(self.used.values()):
+        gaps, start = [], 0
+        for first, end in (*sorted(self.used.values()), (self.rows, self.rows)):
             if start + count <= first:
-                break
+                gaps.append((start, first))
             start = max(start, end)
-        if start + count > self.rows:
-            raise NoRoom(f"{self.name} must be at least {start + count} for what is needed at "
+        if not gaps:
+            last = max((end for _, end in self.used.values()), default=0)
+            raise NoRoom(f"{self.name} must be at least {last + count} for what is needed at "
                          f"once, not {self.rows!r}")
+        start = gaps[0][0]
+        if count <= self.spread:
+            start = min((place for first, end in gaps for place in (
+                first, *range(-(-first // self.bank_rows) * self.bank_rows, end - count + 1,
+                              self.bank_rows), end - count)),
+                        key=lambda place: (self._met(place, count), place))
         self.used[owner] = (start, start + count)
+        self.marks = {mark: (first, end) for mark, (first, end) in self.marks.items()
+                      if end <= start or start + count <= first}
         return start
+
+    def _met(self, start: int, count: int) -> int:
+        """In how far ``count`` rows share banks with those that are taken."""
+        met = 0
+        for bank in range(0, self.rows, self.bank_rows):
+            own, *others = (max(0, min(end, bank + self.bank_rows) - max(first, bank))
+                            for first, end in ((start, start + count), *self.used.values()))
+            met += own * sum(others)
+        return met
+
+    def mark(self, owner: str, mark: Hashable) -> None:
+        """Have ``mark`` among ``marks`` until rows of ``owner`` are taken again."""
+        self.marks[mark] = self.used[owner]
 
     def hand_over(self, owner: str, heir: str) -> int:
         """Rows of ``owner`` are those of ``heir``; the first one."""

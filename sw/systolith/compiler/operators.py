@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 from systolith_hw.config import CoreConfig
@@ -17,11 +18,13 @@ from ..vector.pooling import Pooling
 from ..vector.tables import byte_table
 from .bands import Banded, Window, append_in_bands
 from .convolution import Convolution, Gather, Gathered, emit_convolution
+from .depthwise import emit_depthwise
 from .exact import rounded_even, rounded_once
 from .maps import FeatureMap, NoRoom
-from .places import Places, Shape, Unsupported, map_shape
+from .places import NO_PADS, Places, Shape, Unsupported, map_shape
 from .pointwise import (
     Sum,
+    Windows,
     averages,
     emit_pooling,
     emit_scaled,
@@ -44,18 +47,23 @@ class Operators(Places):
     exact : bool
         Whether only operators are taken whose results are the graph's in every byte; otherwise also
         those within one unit.
+    spread : float
+        As ``Places`` has it.
 
     Members
     -------
     done : set of str
         Nodes that were appended with the one before.
+    alone : bool
+        Whether the node's commands are appended without those of the next.
     fast : dict of str to TwoPasses or None
         Of sums, by node.
     """
-    def __init__(self, graph: Graph, config: CoreConfig, *, exact: bool):
-        super().__init__(graph, config)
+    def __init__(self, graph: Graph, config: CoreConfig, *, exact: bool, spread: float = 0):
+        super().__init__(graph, config, spread=spread)
         self.exact = exact
         self.done: set[str] = set()
+        self.alone = False
         self.fast: dict[str, TwoPasses | None] = {}
 
     def append(self, node: Node) -> None:
@@ -76,15 +84,18 @@ class Operators(Places):
                                   f"them, not {tensor}")
         handler = self._handler(node)
         state = self.state()
-        try:
+        for self.alone in (False, True):
+            try:
+                handler(node)
+                return
+            except NoRoom:
+                self.restore(state)
+        banded = self._banded(node)
+        if banded is None:
             handler(node)
-        except NoRoom:
-            self.restore(state)
-            banded = self._banded(node)
-            if banded is None:
-                raise
-            sources = [name for name in node.inputs if self.graph.tensors[name].data is None]
-            append_in_bands(self, sources, node.output, banded)
+            return
+        sources = [name for name in node.inputs if self.graph.tensors[name].data is None]
+        append_in_bands(self, sources, node.output, banded)
 
     def _handler(self, node: Node) -> Callable[[Node], None]:
         handler = getattr(self, f"_{node.op}", None)
@@ -135,10 +146,7 @@ class Operators(Places):
                 scale.astype(np.float64), len(weights)), **known)
         return Convolution(weights=weights, bias=bias, multiplier=multiplier, shift=shift,
                            zero_point=made.zero_point, clamp=clamp,
-                           weight_format=self._format(tensor.dtype), **window)
-
-    def _format(self, dtype: str) -> str:
-        return dtype if dtype in self.config.array.weights else "int8"
+                           weight_format=self.format_of(tensor.dtype), **window)
 
     def _convolution(self, node: Node) -> Convolution:
         weights = self.graph.of(node, 1).data
@@ -154,13 +162,29 @@ class Operators(Places):
         if x.name in self.graph.inputs and x.name not in self.inputs and (
                 len(self.consumers(x.name)) == 1 and made[0] == 1):
             gathered = Gathered.of(conv, made[1], made[2], self.channels.width)
+        if x.name in self.foldings:
+            source = self.cells_of(x.name)
+            emit_depthwise(self.emitter, conv, self.foldings[x.name], source,
+                           self.new_map(node.output))
+            return
         if gathered is None:
             source = self.map_of(x.name)
-            self.fill_border(x.name)
-            after = self._sum_after(node)
-            target = self.new_map(node.output)
+            if conv.pads != NO_PADS:
+                self.fill_border(x.name)
+            after = self._after(node)
             if after is None:
-                emit_convolution(self.emitter, conv, source, target)
+                emit_convolution(self.emitter, conv, source, **self._target(node))
+                return
+            target = self.new_map(node.output)
+            if after.op != "add":
+                windows = Windows(self.emitter, self._pooling(after), target,
+                                  self.new_map(after.output))
+
+                def then(image: int, plane: int, rows: range) -> None:
+                    if rows.stop == target.shape[1]:
+                        windows.add(range(image, image + 1), range(plane, plane + 1))
+                emit_convolution(self.emitter, conv, source, target, then=then)
+                self.done.add(after.name)
                 return
             self.kept |= {self.root(name) for name in after.inputs}
             whole = self._sum(after, [self.map_of(name) for name in after.inputs])
@@ -170,15 +194,23 @@ class Operators(Places):
             return
         source = self.input_of(x.name, conv.pads)
         gathered = replace(gathered, base=self.take("gathered", gathered.rows))
-        emit_convolution(self.emitter, conv, gathered, self.new_map(node.output), gather=Gather(
+        emit_convolution(self.emitter, conv, gathered, **self._target(node), gather=Gather(
             self.emitter, source, gathered, conv.stride[1]))
         self.space.give("gathered")
+
+    def _target(self, node: Node) -> dict[str, Any]:
+        """Where a convolution writes, and what comes before it does."""
+        if node.output not in self.foldings:
+            return {"target": self.new_map(node.output)}
+        target, fill = self.new_cells(node.output)
+        return {"target": target, "before": fill}
 
     def _linear(self, node: Node) -> None:
         weights = self.graph.of(node, 1).data
         assert weights is not None
         x = node.inputs[0]
-        source = self.maps.get(self.root(x))
+        found = self.maps.get(self.root(x))
+        source = found if isinstance(found, FeatureMap) else None
         shape = map_shape(self.graph.of(node, 0).shape)
         if source is not None and source.shape != shape and source.shape[0] == 1 == prod(shape[:3]):
             # The whole image is one row of the matrix.
@@ -232,16 +264,27 @@ class Operators(Places):
         if heir is None or heir not in self.maps:
             return None
         self.kept.add(node.output)
+        found = self.map_of(heir)
         self.maps[node.output] = self.maps.pop(heir)
         self.space.hand_over(heir, node.output)
-        return self.maps[node.output]
+        return found
 
-    def _sum_after(self, node: Node) -> Node | None:
-        """The sum that takes a node's result next, and can follow it piece by piece."""
+    def _after(self, node: Node) -> Node | None:
+        """The sum or pooling that takes a node's result next, and can follow it piece by piece."""
+        if self.alone:
+            return None
         number = self.numbers[node.name] + 1
         after = self.graph.nodes[number] if number < len(self.graph.nodes) else None
-        if after is None or after.op != "add" or len(self.consumers(node.output)) > 1 or (
-                node.output in self.graph.outputs):
+        if after is None or len(self.consumers(node.output)) > 1 or (
+                node.output in self.graph.outputs or node.output not in after.inputs):
+            return None
+        if after.op in ("average_pool", "max_pool"):
+            try:
+                self._pooling(after)
+            except Unsupported:
+                return None
+            return after
+        if after.op != "add":
             return None
         names = list(after.inputs)
         if names.count(node.output) != 1:
@@ -315,20 +358,26 @@ class Operators(Places):
             window=Window(), emit=lambda maps, target, above: emit(node, maps, target))
 
     def _pool(self, node: Node) -> Banded:
-        (top, _), (left, _) = node["pads"]
-        if self.exact and node.op == "average_pool":
-            pooling = Pooling(average=True, window=node["kernel"], stride=node["stride"],
-                              padding=(top, left), outputs=map_shape(
-                                  self.graph.output(node).shape)[1:3])
-            _check_averages(pooling, map_shape(self.graph.of(node, 0).shape))
+        pooling = self._pooling(node)
+        top, left = pooling.padding
 
         def emit(maps: list[FeatureMap], target: FeatureMap, above: int) -> None:
-            emit_pooling(self.emitter, Pooling(
-                average=node.op == "average_pool", window=node["kernel"], stride=node["stride"],
-                padding=(above, left), outputs=target.shape[1:3],
-                clamp=limits(node["activation"], self.graph.output(node))), maps[0], target)
+            emit_pooling(self.emitter, replace(
+                pooling, padding=(above, left), outputs=target.shape[1:3]), maps[0], target)
         return Banded(window=Window(size=node["kernel"][0], stride=node["stride"][0], top=top),
                       emit=emit)
+
+    def _pooling(self, node: Node) -> Pooling:
+        """The windows of a pooling on the whole map."""
+        (top, _), (left, _) = node["pads"]
+        made = self.graph.output(node)
+        pooling = Pooling(
+            average=node.op == "average_pool", window=node["kernel"], stride=node["stride"],
+            padding=(top, left), outputs=map_shape(made.shape)[1:3],
+            clamp=limits(node["activation"], made))
+        if self.exact and pooling.average:
+            _check_averages(pooling, map_shape(self.graph.of(node, 0).shape))
+        return pooling
 
     def _conv_in_bands(self, node: Node) -> Banded:
         conv = self._convolution(node)

@@ -10,6 +10,7 @@ What a command knows to have ended is a vector clock (Fidge 1988, Mattern 1989):
 from others is left out.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -83,6 +84,7 @@ class _Order:
         self.read = {name: np.full((len(ENGINES), count), -1) for name, count in rows.items()}
         for opcode, values in draft.commands:
             self._add(opcode, values)
+        self._interleave()
 
     def _add(self, opcode: Opcode, values: dict) -> None:
         engine = ENGINES.index(opcode)
@@ -102,9 +104,34 @@ class _Order:
             for name, rows in places:
                 seen[name][engine, rows] = number
         command = _Command(opcode, values, engine, number, needs)
-        self.place[engine, number] = len(self.commands)
         self.commands.append(command)
         self.of[engine].append(command)
+
+    def _interleave(self) -> None:
+        """Have what the array does next, with its loads, before what the vector unit does, as far
+        as that needs none of it.
+
+        Commands reach their engines in the program's order. A vector command that waits for sums
+        must not keep the next weights waiting once the vector unit's queue is full.
+        """
+        ranks, turn, before = [], 0, None
+        for position, command in enumerate(self.commands):
+            vector = command.opcode == Opcode.VECTOR
+            turn += before == Opcode.VECTOR and not vector
+            ranks.append((turn + vector, vector, position))
+            before = command.opcode
+        queues = [deque((rank, command) for rank, command in zip(
+            ranks, self.commands, strict=True) if command.engine == e) for e in range(len(ENGINES))]
+        done = np.full(len(ENGINES), -1)
+        merged: list[_Command] = []
+        while len(merged) < len(ranks):
+            queue = min((queue for queue in queues if queue and (queue[0][1].needs <= done).all()),
+                        key=lambda queue: queue[0][0])
+            _, command = queue.popleft()
+            done[command.engine] = command.number
+            self.place[command.engine, command.number] = len(merged)
+            merged.append(command)
+        self.commands = merged
 
     # Who waits for whom.
 

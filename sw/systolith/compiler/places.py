@@ -1,8 +1,9 @@
 """Where the tensors of a graph lie while its operators are done one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -12,8 +13,9 @@ from systolith_hw.config import CoreConfig
 from ..image import Tensor
 from ..models.graph import Graph, Node
 from ..regions import Regions
+from .depthwise import Folding, folding_of
 from .emitter import Emitter
-from .maps import Border, Channels, FeatureMap, NoRoom, Space
+from .maps import Border, Channels, FeatureMap, Folded, NoRoom, Space
 
 __all__ = ["NO_PADS", "Places", "Shape", "Unsupported", "map_shape"]
 
@@ -43,11 +45,15 @@ class Places:
     ----------
     graph : Graph
     config : CoreConfig
+    spread : float
+        Banks of the scratchpad: maps up to this size are spread over its banks.
 
     Members
     -------
-    maps : dict of str to FeatureMap
+    maps : dict of str to FeatureMap or Folded
         Tensors that lie in the scratchpad.
+    foldings : dict of str to Folding
+        Of tensors that lie there in cells, for the convolution that takes them.
     aliases : dict of str to str
         Tensors that are the elements of another one.
     aside : dict of str to (int, shape)
@@ -57,15 +63,20 @@ class Places:
     filled : set of str
         Maps whose borders hold the zero point.
     current : Node
+    spilled : int
+        Maps that were moved to system memory.
     """
-    def __init__(self, graph: Graph, config: CoreConfig):
+    def __init__(self, graph: Graph, config: CoreConfig, *, spread: float):
         self.graph, self.config = graph, config
         self.regions = Regions()
         self.emitter = Emitter(config, self.regions)
         self.channels = Channels.of(config)
         # A row is left to commands that only wait.
-        self.space = Space("memory.act_rows", config.memory.act_rows - 1)
-        self.maps: dict[str, FeatureMap] = {}
+        bank_rows = config.memory.act_rows // config.memory.act_banks
+        self.space = Space("memory.act_rows", config.memory.act_rows - 1, bank_rows=bank_rows,
+                           spread=int(spread * bank_rows))
+        self.spilled = 0
+        self.maps: dict[str, FeatureMap | Folded] = {}
         self.aliases: dict[str, str] = {}
         self.numbers = {node.name: number for number, node in enumerate(self.graph.nodes)}
         self.filled: set[str] = set()   # maps whose borders are
@@ -73,6 +84,7 @@ class Places:
         self.aside: dict[str, tuple[int, Shape]] = {}   # in system memory: address and shape
         self.last = self._last_uses()
         self.heirs = self._heirs()
+        self.foldings = self._foldings()
         self.borders = self._borders()
         self.inputs: dict[str, Tensor] = {}
         self.current: Node = graph.nodes[0]
@@ -106,6 +118,31 @@ class Places:
                     heirs[node.output] = min(ending, key=lambda name: makers.get(name, -1))
         return heirs
 
+    def _foldings(self) -> dict[str, Folding]:
+        """Of what one convolution makes for one that takes each channel by itself."""
+        graph, found = self.graph, {}
+        for node in graph.nodes:
+            if node.op != "conv" or node.output in graph.outputs or node.output in self.heirs:
+                continue
+            takers = self.consumers(node.output)
+            taker = takers[0]
+            depth = graph.output(node).shape[-1]
+            if len(takers) > 1 or taker.op != "conv" or not (
+                    taker["groups"] == depth == graph.output(taker).shape[-1]):
+                continue
+            weights = graph.of(taker, 1)
+            folding = folding_of(
+                made=map_shape(graph.output(taker).shape), kernel=weights.shape[1:3],
+                stride=taker["stride"], dilation=taker["dilation"], pads=taker["pads"],
+                config=self.config, weights=self.format_of(weights.dtype))
+            if folding is not None:
+                found[node.output] = folding
+        return found
+
+    def format_of(self, dtype: str) -> str:
+        """The format in which the core has weights."""
+        return dtype if dtype in self.config.array.weights else "int8"
+
     def _borders(self) -> dict[str, Border]:
         """The most padding that convolutions read around each tensor, or what is written in its
         place."""
@@ -113,6 +150,9 @@ class Places:
         for name in self.graph.tensors:
             pads = [node["pads"] for node in self.consumers(name) if node.op == "conv"]
             borders[name] = _most([NO_PADS, *pads])
+        for name, folding in self.foldings.items():
+            made = self.consumers(name)[0].output
+            borders[made] = _most([borders[made], folding.margin])
         for node in reversed(self.graph.nodes):
             if node.op == "reshape":    # the same map
                 source = node.inputs[0]
@@ -143,14 +183,46 @@ class Places:
         self.maps[name] = made
         return made
 
+    def new_cells(self, name: str) -> tuple[Folded, Callable[[], None]]:
+        """Room in the scratchpad for a tensor in cells, and what fills those around it.
+
+        Raises
+        ------
+        NoRoom
+        """
+        tensor = self.graph.tensors[name]
+        made = self.foldings[name].map_of(map_shape(tensor.shape), self.channels)
+        self.kept.add(name)
+        known = set(self.space.marks)
+        made = made.at(self.take(name, made.rows))
+        self.maps[name] = made
+        filled = made, tensor.zero_point
+        self.space.mark(name, filled)
+
+        def fill() -> None:
+            if filled not in known:
+                self.emitter.fill_border(made.cells, tensor.zero_point)
+        return made, fill
+
+    def cells_of(self, name: str) -> Folded:
+        """The map of a tensor in cells; loaded where it is in system memory."""
+        if name not in self.maps:
+            made, fill = self.new_cells(name)
+            fill()
+            self.transfer("load", self.aside[name][0], made)
+        found = self.maps[name]
+        assert isinstance(found, Folded)
+        return found
+
     def fill_border(self, name: str) -> None:
         """Fill the border of a map that a convolution is about to read for the first time.
 
         Not sooner, because the loads behind it would wait for those who read what was there.
         """
         root = self.root(name)
-        if root not in self.filled and self.maps[root].border != NO_PADS:
-            self.emitter.fill_border(self.maps[root], self.graph.tensors[root].zero_point)
+        found = self.map_of(name)
+        if root not in self.filled and found.border != NO_PADS:
+            self.emitter.fill_border(found, self.graph.tensors[root].zero_point)
         self.filled.add(root)
 
     def root(self, name: str) -> str:
@@ -162,6 +234,7 @@ class Places:
         if root not in self.maps:
             self._load(root, name)
         found = self.maps[root]
+        assert isinstance(found, FeatureMap)
         shape = map_shape(self.graph.tensors[name].shape)
         if shape == found.shape:
             return found
@@ -174,8 +247,9 @@ class Places:
         self.aside[name] = address, shape
         self.last[name] = max(number for number, node in enumerate(self.graph.nodes)
                               if name in node.inputs)
-        self.transfer("load", address, self.new_map(name))
-        return self.maps[name]
+        made = self.new_map(name)
+        self.transfer("load", address, made)
+        return made
 
     def input_of(self, name: str, pads=NO_PADS) -> Tensor:
         """An input of the graph in system memory, with room for padding around it."""
@@ -230,6 +304,7 @@ class Places:
     def put_aside(self, name: str) -> None:
         """Move a map to system memory."""
         values = self.maps.pop(name)
+        self.spilled += 1
         if name not in self.aside:
             self.aside[name] = self.regions.take(prod(values.shape)), values.shape
             self.transfer("store", self.aside[name][0], values)
@@ -260,7 +335,8 @@ class Places:
         return {
             "places": {name: copy(getattr(self, name)) for name in (
                 "maps", "aliases", "filled", "kept", "aside", "last", "inputs")},
-            "space": dict(self.space.used), "next": dict(self.emitter.next_row),
+            "space": dict(self.space.used), "marks": dict(self.space.marks),
+            "next": dict(self.emitter.next_row),
             "half": self.emitter.half, "commands": len(self.emitter.program.commands),
             "end": self.regions.end, "segments": len(self.regions.segments)}
 
@@ -268,16 +344,29 @@ class Places:
         """Have everything as it was."""
         for name, value in state["places"].items():
             setattr(self, name, copy(value))
-        self.space.used = dict(state["space"])
+        self.space.used, self.space.marks = dict(state["space"]), dict(state["marks"])
         self.emitter.next_row, self.emitter.half = dict(state["next"]), state["half"]
         del self.emitter.program.commands[state["commands"]:]
         self.regions.end = state["end"]
         del self.regions.segments[state["segments"]:]
 
-    def transfer(self, kind: str, address: int, values: FeatureMap) -> None:
+    def transfer(self, kind: str, address: int, values: FeatureMap | Folded) -> None:
         """Between a dense tensor in system memory and a map."""
         images, height, width, depth = values.shape
         channels, size = values.channels, self.config.act_row_bytes
+        if isinstance(values, Folded):
+            fold, cells = values.fold, values.cells
+            for (plane, first), (place, ys, xs) in product(
+                    enumerate(range(0, depth, fold.depth)),
+                    fold.phases(range(height), range(width))):
+                self.emitter.transfer(
+                    kind, [(len(xs), fold.across * depth, size),
+                           (len(ys), fold.down * width * depth, cells.across * size),
+                           (images, height * width * depth, cells.planes * cells.plane * size)],
+                    row=values.row(0, plane, ys.start, xs.start), byte=place * fold.depth,
+                    address=address + (ys.start * width + xs.start) * depth + first,
+                    run_bytes=min(fold.depth, depth - first))
+            return
         # Whole rows of channels, or where there are gaps, units of them.
         step = channels.width if channels.dense else channels.unit
         for first in range(0, depth, step):

@@ -19,8 +19,8 @@ from .emitter import Emitter, Keep, Passing, Piece
 from .maps import FeatureMap
 from .sums import TwoPasses
 
-__all__ = ["Sum", "averages", "emit_pooling", "emit_scaled", "emit_softmax", "emit_table",
-           "piece_rows"]
+__all__ = ["Sum", "Windows", "averages", "emit_pooling", "emit_scaled", "emit_softmax",
+           "emit_table", "piece_rows"]
 
 PIECE_GROUPS = 256      # lane groups of a piece: several times the vector unit's latency
 
@@ -156,45 +156,62 @@ def averages(sums: np.ndarray, count: int) -> np.ndarray:
     return requantise(sums.astype(np.int64) << FINE, *quantise_multiplier(1 / (count << FINE)))
 
 
+class Windows:
+    """Folds over the windows of a map, plane by plane.
+
+    Parameters
+    ----------
+    pooling : Pooling
+    source, target : FeatureMap
+    """
+    def __init__(self, emitter: Emitter, pooling: Pooling, source: FeatureMap, target: FeatureMap):
+        self.emitter, self.pooling, self.source, self.target = emitter, pooling, source, target
+        _, height, width, _ = source.shape
+        self.windows = list(product(stretches(pooling.spans(0, height), pooling.stride[0]),
+                                    stretches(pooling.spans(1, width), pooling.stride[1])))
+        self.scales: dict[int, int] = {}
+        for count in sorted({y.size * x.size for y, x in self.windows}) if pooling.average else ():
+            lanes = emitter.config.vector.lanes
+            multiplier, shift = quantise_multiplier(1 / (count << FINE))
+            self.scales[count] = emitter.load_parameters(
+                np.zeros(lanes, np.int64), np.repeat(multiplier, lanes), np.repeat(shift, lanes))
+
+    def add(self, images: range, planes: range) -> None:
+        """Append the folds of some planes of some images."""
+        pooling, source, target = self.pooling, self.source, self.target
+        per_row, deep = self.emitter.groups_per_row, self.emitter.config.control.vector_loops == 4
+        groups = source.channels.width // self.emitter.config.vector.lanes
+        down, across = source.across * per_row, target.across * per_row
+        for y, x in self.windows:
+            scale: dict[str, Any] = {"scale": Scale.UNIT}
+            if pooling.average:
+                scale = {"scale": Scale.CHANNEL, "param_base": self.scales[y.size * x.size],
+                         "param_step": 0}
+            walks = [(groups, 1, 1), (x.count, pooling.stride[1] * per_row, per_row),
+                     (y.count, pooling.stride[0] * down, across),
+                     (len(planes), source.plane * per_row, target.plane * per_row),
+                     (len(images), source.planes * source.plane * per_row,
+                      target.planes * target.plane * per_row)]
+            walks = sorted((walk for walk in walks if walk[0] > 1), key=lambda walk: -walk[0])
+            # The longest walks are the command's own loops, the others make commands.
+            own, rest = walks[:1 + deep], walks[1 + deep:]
+            for places in product(*(range(times) for times, _, _ in rest)):
+                steps = list(zip(places, rest, strict=True))
+                self.emitter.program.vector(
+                    counts=[x.size, y.size, *(times for times, _, _ in own)],
+                    source=source.row(images.start, planes.start, y.start, x.start) * per_row
+                    + sum(i * step for i, (_, step, _) in steps),
+                    source_step=per_row, source_strides=[down, *(step for _, step, _ in own)],
+                    result=target.row(images.start, planes.start, y.first, x.first) * per_row
+                    + sum(i * step for i, (_, _, step) in steps),
+                    result_step=0, result_strides=[0, *(step for _, _, step in own)],
+                    source_type=ElementType.INT8, second=Operand.IMMEDIATE,
+                    result_type=ResultType.INT8, clamp=pooling.clamp or (-128, 127), fold=1, span=1,
+                    reduce=Reduction.SUM if pooling.average else Reduction.MAXIMUM,
+                    fine=int(pooling.average), **scale)
+
+
 def emit_pooling(emitter: Emitter, pooling: Pooling, source: FeatureMap,
                  target: FeatureMap) -> None:
     """Append folds over windows."""
-    per_row, lanes = emitter.groups_per_row, emitter.config.vector.lanes
-    deep = emitter.config.control.vector_loops == 4
-    images, height, width, _ = source.shape
-    groups = source.channels.width // lanes
-    down, across = source.across * per_row, target.across * per_row
-    clamp = pooling.clamp or (-128, 127)
-    scales = {}
-    for y, x in product(stretches(pooling.spans(0, height), pooling.stride[0]),
-                        stretches(pooling.spans(1, width), pooling.stride[1])):
-        count = y.size * x.size
-        if pooling.average and count not in scales:
-            multiplier, shift = quantise_multiplier(1 / (count << FINE))
-            scales[count] = emitter.load_parameters(
-                np.zeros(lanes, np.int64), np.repeat(multiplier, lanes), np.repeat(shift, lanes))
-        scale: dict[str, Any] = {"scale": Scale.UNIT}
-        if pooling.average:
-            scale = {"scale": Scale.CHANNEL, "param_base": scales[count], "param_step": 0}
-        walks = [(groups, 1, 1), (x.count, pooling.stride[1] * per_row, per_row),
-                 (y.count, pooling.stride[0] * down, across),
-                 (source.planes, source.plane * per_row, target.plane * per_row),
-                 (images, source.planes * source.plane * per_row,
-                  target.planes * target.plane * per_row)]
-        walks = sorted((walk for walk in walks if walk[0] > 1), key=lambda walk: -walk[0])
-        # The longest walks are the command's own loops, the others make commands.
-        own, rest = walks[:1 + deep], walks[1 + deep:]
-        for places in product(*(range(times) for times, _, _ in rest)):
-            steps = list(zip(places, rest, strict=True))
-            emitter.program.vector(
-                counts=[x.size, y.size, *(times for times, _, _ in own)],
-                source=source.row(0, 0, y.start, x.start) * per_row
-                + sum(i * step for i, (_, step, _) in steps),
-                source_step=per_row, source_strides=[down, *(step for _, step, _ in own)],
-                result=target.row(0, 0, y.first, x.first) * per_row
-                + sum(i * step for i, (_, _, step) in steps),
-                result_step=0, result_strides=[0, *(step for _, _, step in own)],
-                source_type=ElementType.INT8, second=Operand.IMMEDIATE,
-                result_type=ResultType.INT8, clamp=clamp, fold=1, span=1,
-                reduce=Reduction.SUM if pooling.average else Reduction.MAXIMUM,
-                fine=int(pooling.average), **scale)
+    Windows(emitter, pooling, source, target).add(range(source.shape[0]), range(source.planes))
