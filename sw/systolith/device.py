@@ -119,18 +119,27 @@ class ModelDevice(Device):
         As in ``Device``.
     order : int or None
         None: program order. A seed: engines run in a shuffled order, so that races show.
+    copies : int
+        Cores with memories of their own that run one program side by side, which is fast.
+
+    Members
+    -------
+    memories : uint8 array, (copies, memory_bytes)
+    memory : uint8 array, (memory_bytes,)
+        The first copy's, which ``read`` reads; ``write`` writes to all.
     """
     def __init__(self, config: CoreConfig, *, memory_bytes: int | None = None,
-                 order: int | None = None):
+                 order: int | None = None, copies: int = 1):
         super().__init__(config, memory_bytes=memory_bytes)
-        self.memory = np.zeros(self.memory_bytes, np.uint8)
-        self.model = CoreModel(config=config, memory=self.memory, order=order)
+        self.memories = np.zeros((copies, self.memory_bytes), np.uint8)
+        self.memory = self.memories[0]
+        self.model = CoreModel(config=config, memory=self.memories, order=order)
 
     def write(self, address: int, data: bytes | np.ndarray) -> None:
         if isinstance(data, np.ndarray):
             data = data.tobytes()
         self._check_range(address, len(data))
-        self.memory[address:address + len(data)] = np.frombuffer(data, np.uint8)
+        self.memories[:, address:address + len(data)] = np.frombuffer(data, np.uint8)
 
     def read(self, address: int, count: int) -> np.ndarray:
         self._check_range(address, count)

@@ -8,7 +8,7 @@ import json
 import struct
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -16,13 +16,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from .device import Device
+from .device import PAGE_BYTES, Device, ModelDevice
+from .layout import aligned
+from .model.state import CopiesDiffer
 
 __all__ = ["Image", "Segment", "Stored", "Tensor", "pack_file", "unpack_file"]
 
 MAGIC = b"SLITH\r\n\x1a"
 VERSION = 3
 KIND = "image"     # of what a file holds
+COPIES = 64         # of the model that run side by side, at most,
+COPIED_BYTES = 1 << 26  # and their system memory
 HEADER = struct.Struct("<8sIIQQ")  # magic, version, CRC-32 of the rest, description, contents
 DTYPES = {"int8": np.dtype("<i1"), "int16": np.dtype("<i2"), "int32": np.dtype("<i4")}
 
@@ -278,12 +282,59 @@ class Image(Stored):
         CoreError
             The core stopped.
         """
-        if len(inputs) != len(self.inputs):
-            raise ValueError(f"inputs must be {len(self.inputs)} arrays, not {len(inputs)!r}")
-        contents = [t.to_bytes(array) for t, array in zip(self.inputs, inputs, strict=True)]
+        contents = self._contents(inputs)
         if install:
             self.install(device)
         for tensor, data in zip(self.inputs, contents, strict=True):
             device.write(tensor.address, data)
         device.run(self.program_address, self.commands, params=params)
         return tuple(t.from_bytes(device.read(t.address, t.byte_count)) for t in self.outputs)
+
+    def run_each(self, device: Device, runs: Sequence[Sequence[np.ndarray]], *,
+                 each: Callable[[], None] | None = None) -> list[tuple[np.ndarray, ...]]:
+        """Run with one set of inputs after the other, none of which sees what another left; on the
+        model side by side, as long as they load the same weights. Otherwise as ``run``.
+
+        Parameters
+        ----------
+        runs : sequence of sequence of arrays
+        each : callable or None
+            Called after each run.
+        """
+        if type(device) is ModelDevice and len(runs) > 1:
+            most = max(1, min(COPIES, COPIED_BYTES // self.memory_bytes))
+            try:
+                return [made for start in range(0, len(runs), most) for made in self._side_by_side(
+                    device, runs[start:start + most], each)]
+            except CopiesDiffer:
+                pass
+        made = []
+        for number, inputs in enumerate(runs):
+            made.append(self.run(device, *inputs, install=number == 0))
+            if each is not None:
+                each()
+        return made
+
+    def _side_by_side(self, device: ModelDevice, runs: Sequence[Sequence[np.ndarray]],
+                      each: Callable[[], None] | None) -> list[tuple[np.ndarray, ...]]:
+        contents = [self._contents(inputs) for inputs in runs]
+        copies = ModelDevice(device.config, memory_bytes=aligned(self.memory_bytes, PAGE_BYTES),
+                             order=device.model.order, copies=len(runs))
+        self.install(copies)
+        for memory, data in zip(copies.memories, contents, strict=True):
+            for tensor, raw in zip(self.inputs, data, strict=True):
+                memory[tensor.address:tensor.address + len(raw)] = np.frombuffer(raw, np.uint8)
+        copies.run(self.program_address, self.commands)
+        device.model.state.counters = copies.counters()
+        made = []
+        for memory in copies.memories:
+            made.append(tuple(t.from_bytes(memory[t.address:t.address + t.byte_count])
+                              for t in self.outputs))
+            if each is not None:
+                each()
+        return made
+
+    def _contents(self, inputs: Sequence[np.ndarray]) -> list[bytes]:
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"inputs must be {len(self.inputs)} arrays, not {len(inputs)!r}")
+        return [t.to_bytes(array) for t, array in zip(self.inputs, inputs, strict=True)]

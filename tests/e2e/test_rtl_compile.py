@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import references
+from interpreters import interpret, keywords, pictures
 from systolith.compiler.compile import compile_model
 from systolith.device import open_device
 from systolith.models.evaluate import evaluate
@@ -14,6 +15,18 @@ TRAINED = {
     "kws": ("kws_ref_model.tflite", 0.42, 2),
     "resnet": ("pretrainedResnet_quant.tflite", 0.75, 1),
 }
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name, inputs, count", [("kws", keywords, 20), ("resnet", pictures, 5)])
+def test_a_trained_model_answers_its_inputs_as_the_interpreters_reference_kernels(
+        name, inputs, count):
+    path = references.stored("mlperf_tiny", TRAINED[name][0])
+    config, x = CoreConfig.preset("bench16"), inputs(count)
+    network = compile_model(path, config=config)
+    with open_device("rtl", config, memory_bytes=network.memory_bytes) as device:
+        found, = network.run(device, x)
+    assert np.array_equal(found, interpret(path.read_bytes(), [x]))
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -7,6 +7,7 @@ import pytest
 import references
 from configurations import LEAST, core
 from int8_graphs import CASES, biases, image, like, made_of, random_unary, scaled, weights
+from interpreters import interpret, keywords, pictures
 from systolith.compiler.compile import compile_model
 from systolith.compiler.network import Network
 from systolith.compiler.pointwise import averages
@@ -268,6 +269,15 @@ def test_trained_models_equal_the_reference(name, preset):
     graph = read_model(references.stored(*TRAINED[name]))
     check(graph, CoreConfig.preset(preset), seed=1, orders=(None, 3),
           host_ops=[graph.nodes[-1].name])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name, inputs", [("kws", keywords), ("resnet", pictures)])
+def test_trained_models_answer_1000_inputs_as_the_interpreters_reference_kernels(name, inputs):
+    path = references.stored(*TRAINED[name])
+    x = inputs(1000)
+    found = compile_model(path, config=CoreConfig.preset("bench16"))(x, integers=True)
+    assert np.array_equal(found, interpret(path.read_bytes(), [x]))
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -18,27 +18,13 @@ from int8_graphs import (
     random_unary,
     weights,
 )
+from interpreters import interpret, keywords, pictures
 from systolith.models import Quantisation, Tensor, read_model
 from systolith.models.evaluate import evaluate
 from systolith.models.tflite import read_tflite
 from tflite_models import tflite_bytes
 
 SEEDS = range(6)
-
-
-def interpret(data, x):
-    """What TFLite's reference kernels make of inputs, one after the other."""
-    litert = pytest.importorskip("ai_edge_litert.interpreter")
-    interpreter = litert.Interpreter(
-        model_content=data, experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF)
-    interpreter.allocate_tensors()
-    inputs, found = interpreter.get_input_details(), []
-    for number in range(len(x[0])):
-        for detail, values in zip(inputs, x, strict=True):
-            interpreter.set_tensor(detail["index"], values[number:number + 1])
-        interpreter.invoke()
-        found.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
-    return np.concatenate(found)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -121,17 +107,6 @@ def test_tables_of_functions_are_within_one_of_the_interpreters(function):
     found = evaluate(graph, {"x": x})["y"]
     judged = interpret(tflite_bytes(graph), [x])
     assert np.abs(found.astype(int) - judged).max() <= 1
-
-
-def keywords(count):
-    features = np.load(references.stored("kws01", "kws01_mfcc_1000.npz"))["x_int8_10x49"][:count]
-    real = features.transpose(0, 2, 1) * 0.33674
-    return np.clip(np.rint(real / 0.58470333) + 83, -128, 127).astype(np.int8)[..., None]
-
-
-def pictures(count):
-    images = np.load(references.stored("cifar10", "cifar10_test_jpeg_1000.npz"))["x"][:count]
-    return (images.astype(np.int16) - 128).astype(np.int8)
 
 
 @pytest.mark.parametrize("count", [30, pytest.param(1000, marks=pytest.mark.full)])

@@ -212,13 +212,10 @@ class Network(Stored):
             if isinstance(step, HostStep):
                 values |= evaluate(step.graph, {name: values[name] for name in step.graph.inputs})
                 continue
-            parts = []
-            for number in range(count):
-                given = [values[name].reshape(count, *tensor.shape)[number]
-                         for name, tensor in zip(step.inputs, step.image.inputs, strict=True)]
-                parts.append(step.image.run(device, *given, install=number == 0))
-                if each is not None:
-                    each()
+            parts = step.image.run_each(device, [
+                [values[name].reshape(count, *tensor.shape)[number]
+                 for name, tensor in zip(step.inputs, step.image.inputs, strict=True)]
+                for number in range(count)], each=each)
             for name, arrays in zip(step.outputs, zip(*parts, strict=True), strict=True):
                 values[name] = np.concatenate([array[None] if not array.ndim else array
                                                for array in arrays])

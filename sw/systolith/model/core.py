@@ -66,8 +66,8 @@ class CoreModel:
     Parameters
     ----------
     config : CoreConfig
-    memory : uint8 array, (window bytes,)
-        Read and written in place.
+    memory : uint8 array, (window bytes,) or (copies, window bytes)
+        Read and written in place. Copies run one program; commands are those of the first.
     order : int or None
         None: what comes first in the program runs first. A seed: engines run in a shuffled
         order, so that a program whose semaphores do not order everything gives other results.
@@ -96,6 +96,8 @@ class CoreModel:
         ------
         CoreError
             The core stopped.
+        CopiesDiffer
+            Copies load other weights, parameters or tables.
         """
         for register, value in (params or {}).items():
             self.registers[register] = value & 0xffffffff

@@ -78,7 +78,7 @@ def _transfer(state: CoreState, index: int, fields: Fields, store: bool) -> Engi
         if fill:
             if runs is None:
                 raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
-            pad.write(*runs, row_bytes, np.full((len(runs[0]), run_bytes), fields["fill"] & 0xff,
+            pad.write(*runs, row_bytes, np.full((1, len(runs[0]), run_bytes), fields["fill"] & 0xff,
                                                 np.uint8))
             return
         addresses = state.memory_runs(memory_inner + memory_outer[t], run_bytes, index)
@@ -86,14 +86,14 @@ def _transfer(state: CoreState, index: int, fields: Fields, store: bool) -> Engi
             raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, index)
         if store:
             state.counters["store_words"] += state.words(addresses, run_bytes)
-            state.window(run_bytes)[addresses] = pad.read(*runs, row_bytes, run_bytes)
+            state.window(run_bytes)[:, addresses] = pad.read(*runs, row_bytes, run_bytes)
         else:
             state.counters["load_words"] += state.words(addresses, run_bytes)
             if len(addresses) == 1:
                 first = int(addresses[0])
-                data = state.memory[None, first:first + run_bytes]
+                data = state.memories[:, None, first:first + run_bytes]
             else:
-                data = state.window(run_bytes)[addresses]
+                data = state.window(run_bytes)[:, addresses]
             pad.write(*runs, row_bytes, data)
 
     return _iterations(state, index, fields, counts, split, work)
@@ -171,13 +171,14 @@ def execute(state: CoreState, index: int, fields: Fields) -> Engine:
         tiles[used] = values[np.arange(len(values)), :, of_digit]
         tiles = tiles.reshape(count, packed_rows * parts, cols)[:, :rows]
         tiles[np.arange(rows) >= valid[start:stop, None]] = 0
-        operands = state.act[sources, :rows].reshape(len(sources), count * rows)
-        sums = matmul_int8(operands, tiles.reshape(count * rows, cols))
+        operands = state.acts[:, sources, :rows].reshape(-1, count * rows)
+        sums = matmul_int8(operands, tiles.reshape(count * rows, cols)).reshape(
+            state.copies, -1, cols)
         if overwrite[start]:
-            state.acc[targets, :cols] = sums
-            state.acc[targets, cols:sum_cols] = 0
+            state.accs[:, targets, :cols] = sums
+            state.accs[:, targets, cols:sum_cols] = 0
         else:
-            state.acc[targets, :cols] += sums
+            state.accs[:, targets, :cols] += sums
         state.counters["rows"] += sources.size
 
     def work(t: int) -> None:

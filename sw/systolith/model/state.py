@@ -7,11 +7,15 @@ from systolith_hw.isa import ErrorCode, Memory
 from ..errors import CoreError
 from .address import ADDRESS_MASK, wrap
 
-__all__ = ["CoreState", "Scratchpad"]
+__all__ = ["CopiesDiffer", "CoreState", "Scratchpad"]
 
 SEMAPHORE_LIMIT = 15
 ROW = np.dtype([("value", "i4"), ("position", "i4"), ("sum", "i4"), ("multiplier", "i4"),
                 ("shift", "i1")])
+
+
+class CopiesDiffer(Exception):
+    """Copies of a core load other weights, parameters or tables, which they have together."""
 
 
 class Scratchpad:
@@ -22,12 +26,20 @@ class Scratchpad:
     rows, row_bytes : int
     pitch : int
         Distance between rows in byte addresses, a power of two.
+    copies : int
+
+    Members
+    -------
+    every : uint8 array, (copies, rows, row_bytes)
+    data : uint8 array, (rows, row_bytes)
+        The first copy.
     """
-    def __init__(self, *, rows: int, row_bytes: int, pitch: int):
+    def __init__(self, *, rows: int, row_bytes: int, pitch: int, copies: int = 1):
         self.rows = rows
         self.row_bytes = row_bytes
         self.pitch_bits = pitch.bit_length() - 1
-        self.data = np.zeros((rows, row_bytes), np.uint8)
+        self.every = np.zeros((copies, rows, row_bytes), np.uint8)
+        self.data = self.every[0]
 
     def run_rows(self, addresses: np.ndarray, *, base: int, ring: int, run_bytes: int,
                  row_bytes: int, row_step: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -44,18 +56,35 @@ class Scratchpad:
 
     def write(self, rows: np.ndarray, first_bytes: np.ndarray, row_bytes: int,
               data: np.ndarray) -> None:
-        """Write ``data`` (runs, run bytes) to the places ``run_rows`` gave."""
-        run_bytes = data.shape[1]
+        """Write ``data`` (copies, runs, run bytes) to the places ``run_rows`` gave.
+
+        Raises
+        ------
+        CopiesDiffer
+            There are fewer copies here, and the data are not the same.
+        """
+        data = self._own(data)
+        copies, _, run_bytes = data.shape
         first = int(first_bytes[0])
         if run_bytes % row_bytes == 0 and (len(first_bytes) == 1 or (first_bytes == first).all()):
-            self.data[rows.reshape(-1), first:first + row_bytes] = data.reshape(-1, row_bytes)
+            self.every[:, rows.reshape(-1), first:first + row_bytes] = data.reshape(
+                copies, -1, row_bytes)
         else:
-            self.data.reshape(-1)[self._places(rows, first_bytes, row_bytes, run_bytes)] = data
+            self.every.reshape(len(self.every), -1)[
+                :, self._places(rows, first_bytes, row_bytes, run_bytes)] = data
+
+    def _own(self, data: np.ndarray) -> np.ndarray:
+        if len(data) > len(self.every) == 1:
+            if not (data == data[:1]).all():
+                raise CopiesDiffer
+            return data[:1]
+        return data
 
     def read(self, rows: np.ndarray, first_bytes: np.ndarray, row_bytes: int,
              run_bytes: int) -> np.ndarray:
-        """Bytes (runs, run bytes) from the places ``run_rows`` gave."""
-        return self.data.reshape(-1)[self._places(rows, first_bytes, row_bytes, run_bytes)]
+        """Bytes (copies, runs, run bytes) from the places ``run_rows`` gave."""
+        return self.every.reshape(len(self.every), -1)[
+            :, self._places(rows, first_bytes, row_bytes, run_bytes)]
 
     def _places(self, rows: np.ndarray, first_bytes: np.ndarray, row_bytes: int,
                 run_bytes: int) -> np.ndarray:
@@ -84,6 +113,7 @@ class Tables(Scratchpad):
 
     def write(self, rows: np.ndarray, first_bytes: np.ndarray, row_bytes: int,
               data: np.ndarray) -> None:
+        data = self._own(data)[0]
         written = np.zeros(self.data.shape, bool)
         places = self._places(rows, first_bytes, row_bytes, data.shape[1])
         self.data.reshape(-1)[places] = data
@@ -94,27 +124,36 @@ class Tables(Scratchpad):
 
 
 class CoreState:
-    """Everything the engines share.
+    """Everything the engines share, of one core or of copies that run one program side by side.
+
+    Parameters
+    ----------
+    memory : uint8 array, (window bytes,) or (copies, window bytes)
+        System memory, from the window's first byte.
 
     Members
     -------
-    memory : uint8 array, (window bytes,)
-        System memory, from the window's first byte.
+    memories : uint8 array, (copies, window bytes)
     pads : dict of Memory to Scratchpad
-    acc : int32 array, (acc_rows, columns)
-        Accumulator; C columns rounded up to whole lane groups, those beyond C always 0.
-    rows : array of ``ROW``, (vector.rows,)
+        Weights, parameters and tables are one for all copies.
+    accs : int32 array, (copies, acc_rows, columns)
+        Accumulators; C columns rounded up to whole lane groups, those beyond C always 0.
+    records : array of ``ROW``, (copies, vector.rows)
         The vector unit's row file.
+    memory, act, acc, rows
+        Of the first copy.
     semaphores : list of int
     counters : dict of str to int
     """
     def __init__(self, config: CoreConfig, memory: np.ndarray):
         self.config = config
-        self.memory = memory
+        self.memories = np.atleast_2d(memory)
+        self.memory = self.memories[0]
+        self.copies = copies = len(self.memories)
         sizes = config.memory
         self.pads = {
             Memory.ACT: Scratchpad(rows=sizes.act_rows, row_bytes=config.act_row_bytes,
-                                   pitch=config.act_row_bytes),
+                                   pitch=config.act_row_bytes, copies=copies),
             Memory.WGT: Scratchpad(rows=sizes.wgt_rows, row_bytes=config.wgt_row_bytes,
                                    pitch=config.wgt_row_pitch),
             Memory.PAR: Scratchpad(rows=sizes.par_rows, row_bytes=config.par_row_bytes,
@@ -122,12 +161,15 @@ class CoreState:
         }
         if config.vector.functions:
             self.pads[Memory.FUN] = self.tables = Tables(config)
-        self.act = self.pads[Memory.ACT].data.view(np.int8)
+        self.acts = self.pads[Memory.ACT].every.view(np.int8)
+        self.act = self.acts[0]
         self.wgt = self.pads[Memory.WGT].data.view(np.int8)
         self.par = self.pads[Memory.PAR].data
-        self.rows = np.zeros(config.vector.rows, ROW)
+        self.records = np.zeros((copies, config.vector.rows), ROW)
+        self.rows = self.records[0]
         columns = config.acc_group_pitch * config.vector.lanes
-        self.acc = np.zeros((sizes.acc_rows, columns), np.int32)
+        self.accs = np.zeros((copies, sizes.acc_rows, columns), np.int32)
+        self.acc = self.accs[0]
         self._windows: dict[int, np.ndarray] = {}
         self.interrupt = False
         self.reset()
@@ -157,9 +199,10 @@ class CoreState:
         return int(((addresses + run_bytes - 1) // size - addresses // size + 1).sum())
 
     def window(self, run_bytes: int) -> np.ndarray:
-        """Writeable view whose row ``a`` is memory[a : a + run_bytes]."""
+        """Writeable view whose ``[copy, a]`` is memories[copy, a : a + run_bytes]."""
         view = self._windows.get(run_bytes)
         if view is None:
-            view = np.lib.stride_tricks.sliding_window_view(self.memory, run_bytes, writeable=True)
+            view = np.lib.stride_tricks.sliding_window_view(self.memories, run_bytes, axis=1,
+                                                               writeable=True)
             self._windows[run_bytes] = view
         return view

@@ -117,17 +117,23 @@ class VectorWork:
         if not good:
             raise CoreError(ErrorCode.SCRATCHPAD_ADDRESS, self.index)
 
+    def _of_copies(self, places: np.ndarray, size: int = 0) -> np.ndarray:
+        """Places of every copy, one after the other, where each has ``size``."""
+        if self.state.copies == 1:
+            return places
+        return (np.arange(self.state.copies)[:, None] * size + places).reshape(-1)
+
     def _act_places(self, groups: np.ndarray, size: int) -> np.ndarray:
-        """Checked byte addresses of groups of the activation scratchpad."""
+        """Checked byte addresses of groups of the activation scratchpads."""
         places = groups * self.lanes
         self._require(not (places % min(size * self.lanes, self.config.act_row_bytes)).any())
         self._require(places.max() + size * self.lanes <= self.state.act.size)
-        return places
+        return self._of_copies(places, self.state.act.size)
 
     def _read_act(self, groups: np.ndarray, size: int) -> np.ndarray:
         places = self._act_places(groups, size)
         count = size * self.lanes
-        raw = self.state.act.reshape(-1)[places[:, None] + np.arange(count)]
+        raw = self.state.acts.reshape(-1)[places[:, None] + np.arange(count)]
         return np.ascontiguousarray(raw).view(DTYPES[size]).astype(np.int64)
 
     def __call__(self, t: int) -> None:
@@ -143,12 +149,15 @@ class VectorWork:
         self._require(fields["source_base"] <= ROW_MASK or not uses_.source)
         if uses_.record:
             self._require(places["record"].max() < len(state.rows))
+            places["record"] = self._of_copies(places["record"], len(state.rows))
         if uses_.param:
             self._require(places["param"].max() < self.config.memory.par_rows)
         self._require(64 * fields["function_base"] + self._last_entry(places["group"])
                       < self.config.vector.functions or not uses_.table)
         result = self._result_places(places["result"])
-        records = state.rows[places["record"]] if uses_.record else None
+        places["group"] = self._of_copies(places["group"])
+        self.rows = state.records.reshape(-1)
+        records = self.rows[places["record"]] if uses_.record else None
         params = self._params(places["param"]) if uses_.param else None
         stream = (self._read_act(places["stream"], SIZES[fields["stream_type"]])
                   if uses_.stream else np.zeros((1, 1), np.int64))
@@ -158,11 +167,13 @@ class VectorWork:
             valid[places["group"] == self.counts[0] - 1] = (
                 np.arange(self.lanes) < fields["tail"])
         start = self.done % self.span
-        ends = (start + np.arange(len(numbers))) % self.span == self.span - 1
-        self.done += len(numbers)
+        count = len(numbers) // state.copies
+        ends = self._of_copies(start + np.arange(count)) % self.span == self.span - 1
+        self.done += count
         if fields["reduce"]:
             numbers, keep = self._reduce(numbers, valid, ends, places["record"], start)
-            places = {name: values[keep] for name, values in places.items()}
+            places = {name: places[name][keep] for name in ("record", "group")
+                      if len(places[name]) == len(keep)}
             result, valid, ends = result[keep], valid[keep], ends[keep]
             records = None if records is None else records[keep]
             params = None if params is None else {k: v[keep] for k, v in params.items()}
@@ -191,9 +202,10 @@ class VectorWork:
 
     def _params(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         records = self.state.par[rows].reshape(len(rows), self.lanes, 12)
-        return {"bias": records[:, :, 0:4].copy().view("<i4")[:, :, 0].astype(np.int64),
-                "multiplier": records[:, :, 4:8].copy().view("<i4")[:, :, 0] & INT32_MAX,
-                "shift": records[:, :, 8].view(np.int8)}
+        params = {"bias": records[:, :, 0:4].copy().view("<i4")[:, :, 0].astype(np.int64),
+                  "multiplier": records[:, :, 4:8].copy().view("<i4")[:, :, 0] & INT32_MAX,
+                  "shift": records[:, :, 8].view(np.int8)}
+        return {name: np.tile(values, (self.state.copies, 1)) for name, values in params.items()}
 
     def _source(self, groups: np.ndarray, records: np.ndarray | None) -> np.ndarray:
         kind = self.fields["source_type"]
@@ -201,9 +213,10 @@ class VectorWork:
             values = records[RECORD_FIELDS[kind]].astype(np.int64)[:, None]
             values = np.repeat(values, self.lanes, axis=1)
         elif kind == ElementType.ACC:
-            acc = self.state.acc.reshape(-1, self.lanes)
-            self._require(groups.max() < len(acc))
-            values = acc[groups].astype(np.int64)
+            size = self.state.acc.size // self.lanes
+            self._require(groups.max() < size)
+            values = self.state.accs.reshape(-1, self.lanes)[
+                self._of_copies(groups, size)].astype(np.int64)
         else:
             values = self._read_act(groups, SIZES[kind])
         return saturated(values << 8) if self.fields["fine"] else values
@@ -244,7 +257,8 @@ class VectorWork:
 
     def _pieces(self, values: np.ndarray) -> np.ndarray:
         """``values`` of groups by row and group of the row: (rows or 1, groups of each, ...)."""
-        length = self.span if self.split >= self.span_loops else len(values)
+        length = (self.span if self.split >= self.span_loops
+                  else len(values) // self.state.copies)
         return values.reshape(-1, length, *values.shape[1:])
 
     def _reduce(self, numbers: np.ndarray, valid: np.ndarray, ends: np.ndarray,
@@ -272,13 +286,13 @@ class VectorWork:
         if ends[-1]:
             records = record[ends]
             if largest:
-                self.state.rows["value"][records] = best.max(axis=1)
+                self.rows["value"][records] = best.max(axis=1)
                 order = np.where((best == best.max(axis=1)[:, None]) & (group >= 0),
                                  group * self.lanes + np.arange(self.lanes), INT32_MAX)
-                self.state.rows["position"][records] = order.min(axis=1)
+                self.rows["position"][records] = order.min(axis=1)
             else:
-                self.state.rows["value"][records] = saturated(best.sum(axis=1))
-                self.state.rows["position"][records] = 0
+                self.rows["value"][records] = saturated(best.sum(axis=1))
+                self.rows["position"][records] = 0
         return numbers, np.ones(len(numbers), bool)
 
     def _sum(self, numbers: np.ndarray, valid: np.ndarray, ends: np.ndarray,
@@ -294,7 +308,7 @@ class VectorWork:
             total = saturated(total + pieces[:, i])
         row.total = total
         if ends[-1]:
-            self.state.rows["sum"][record[ends]] = np.clip(total.sum(axis=1), 0, INT32_MAX)
+            self.rows["sum"][record[ends]] = np.clip(total.sum(axis=1), 0, INT32_MAX)
 
     # Function and scale.
 
@@ -368,7 +382,7 @@ class VectorWork:
             return self._act_places(groups, SIZES[kind])
         if kind != ResultType.NONE:
             self._require(groups.max() < len(self.state.rows))
-        return groups
+        return self._of_copies(groups, len(self.state.rows))
 
     def _write_scales(self, numbers: np.ndarray, records: np.ndarray) -> None:
         """Multiplier and shift of the function of normalised numbers."""
@@ -386,20 +400,20 @@ class VectorWork:
         shift = (left >> 1 if halved else left) + fields["zero_point"]
         mantissa = np.where(shift > SHIFTS[1], INT32_MAX,
                             np.where(shift < SHIFTS[0], 0, mantissa))
-        self.state.rows["multiplier"][records] = mantissa
-        self.state.rows["shift"][records] = np.clip(shift, *SHIFTS)
+        self.rows["multiplier"][records] = mantissa
+        self.rows["shift"][records] = np.clip(shift, *SHIFTS)
 
     def _write(self, numbers: np.ndarray, result: np.ndarray) -> None:
         kind = self.fields["result_type"]
         if kind == ResultType.ROW_VALUE:
-            self.state.rows["value"][result] = numbers[:, 0]
-            self.state.rows["position"][result] = 0
+            self.rows["value"][result] = numbers[:, 0]
+            self.rows["position"][result] = 0
         elif kind in SIZES:
             size = SIZES[kind]
             row = min(size * self.lanes, self.config.act_row_bytes)
             data = np.ascontiguousarray(numbers.astype(DTYPES[size])).view(np.int8)
             places = result[:, None] // row + np.arange(size * self.lanes // row)
-            self.state.act.reshape(-1, row)[places.reshape(-1)] = data.reshape(-1, row)
+            self.state.acts.reshape(-1, row)[places.reshape(-1)] = data.reshape(-1, row)
 
 
 def _signed(words: np.ndarray, bits: int) -> np.ndarray:
