@@ -2,7 +2,8 @@
 
 Every engine is followed on its own, iteration of semaphores by iteration, and meets the others
 only in the semaphores, the command queues and the bus: what happens inside an iteration is a
-formula. Losses of arbitration (scratchpad ports, turns of the semaphores) are left out. The
+formula. Losses of arbitration are left out (turns of the semaphores, scratchpad ports but those of
+``conflicts.py``). The
 constants below are latencies of the hardware, in cycles; tests compare predictions with the
 Verilog.
 """
@@ -16,8 +17,9 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import COMMAND_BYTES, COMMANDS, ONCE, ControlOp, LoadMode, Opcode, ResultType
 from systolith_hw.latency import array_latency
 
+from .conflicts import Conflicts
 from .groups import beats, group_cycles, group_rows
-from .pieces import sequencer_cycles
+from .pieces import run_pieces, sequencer_cycles
 
 __all__ = ["Bus", "predict_cycles"]
 
@@ -113,6 +115,7 @@ class _Prediction:
         self.gaps: deque[tuple[float, float]] = deque()     # when none came for loads
         self.counted = 0    # fetches that the loads' words have made way for
         self.costs: dict[tuple[int, int, int], tuple[int, int]] = {}    # of runs
+        self.conflicts = Conflicts(config)
         self.end = 0.0
 
     # Shared by the engines.
@@ -232,7 +235,7 @@ class _Prediction:
         data_bytes = self.config.bus.data_bytes
         key = (values["run_bytes"], values["row_bytes"], values["memory_base"] % data_bytes)
         if key not in self.costs:
-            self.costs[key] = _pieces(*key, data_bytes)
+            self.costs[key] = run_pieces(*key, data_bytes)
         return self.costs[key]
 
     # Engines.
@@ -350,10 +353,12 @@ class _Prediction:
                 swap = max(rows_end, weights)
                 if number == 0:
                     rows_begin = swap
+                begin = swap
                 if tiles > 1:
                     weights = swap + (tiles - 2) * period + height
                     swap += (tiles - 1) * period
                 rows_end = swap + rows
+                self.conflicts.array_reads(values, begin, rows_end)
                 self.post(slots, number, rows_end + to_sum)
             self.finish(1, rows_end + to_sum)
 
@@ -391,11 +396,15 @@ class _Prediction:
             if order not in (None, now):
                 time = max(time, written)
             order = now
+            if self.conflicts.concern(values):  # what the array reads at that time comes first
+                seen = None
+                while self.conflicts.until <= time and seen != (seen := self._progress()):
+                    yield
             for number in range(count):
                 token = yield from self.take(slots, number)
                 time = max(time, token + VECTOR_READ)
-                end = time + (groups - 1) * cycles + rows
-                time += groups * cycles
+                time = self.conflicts.vector_end(values, time, groups * cycles)
+                end = time - cycles + rows
                 self.post(slots, number, end + to_result)
             free, written = time + VECTOR_NEXT, end + to_result
             leaves[1] = written
@@ -455,19 +464,6 @@ class _Prediction:
     def _progress(self) -> tuple[float, ...]:
         return (*(semaphore.taken for semaphore in self.semaphores),
                 *(len(accepted) for accepted in self.accepted), len(self.fetches), self.channel)
-
-
-def _pieces(run: int, row_bytes: int, offset: int, data_bytes: int) -> tuple[int, int]:
-    """Words and row pieces of a run that starts ``offset`` bytes into a word."""
-    row_bytes = min(row_bytes, run)
-    words = (offset + run + data_bytes - 1) // data_bytes
-    if data_bytes % row_bytes == 0 and offset % row_bytes == 0:
-        return words, -(-run // row_bytes)
-    if row_bytes % data_bytes == 0 and offset == 0:
-        return words, words
-    ends = {position for position in range(row_bytes, run, row_bytes)}
-    ends |= {position for position in range(data_bytes - offset, run, data_bytes)}
-    return words, len(ends) + 1
 
 
 def predict_cycles(commands: Sequence[tuple[Opcode, dict]], *, config: CoreConfig,

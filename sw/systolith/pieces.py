@@ -1,4 +1,5 @@
-"""What a shared sequencer has to do for a program, in cycles: it does one thing at a time."""
+"""What pieces of commands cost: runs of transfers, and in cycles all that a shared sequencer does,
+which does one thing at a time."""
 
 from collections.abc import Sequence
 from math import prod
@@ -6,7 +7,7 @@ from math import prod
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import ONCE, Opcode
 
-__all__ = ["GROUP", "ROWS", "RUN", "TILE", "TOKEN", "sequencer_cycles"]
+__all__ = ["GROUP", "ROWS", "RUN", "TILE", "TOKEN", "run_pieces", "sequencer_cycles"]
 
 # Cycles of routines, with those of choosing them.
 BEGIN = 22  # a command, about
@@ -41,3 +42,16 @@ def sequencer_cycles(commands: Sequence[tuple[Opcode, dict]], config: CoreConfig
                 tokens += used * (1 if level == ONCE else prod(counts[max(level, base):loops]))
         total += BEGIN + work + TOKEN * tokens
     return total
+
+
+def run_pieces(run: int, row_bytes: int, offset: int, data_bytes: int) -> tuple[int, int]:
+    """Words and row pieces of a run that starts ``offset`` bytes into a word."""
+    row_bytes = min(row_bytes, run)
+    words = (offset + run + data_bytes - 1) // data_bytes
+    if data_bytes % row_bytes == 0 and offset % row_bytes == 0:
+        return words, -(-run // row_bytes)
+    if row_bytes % data_bytes == 0 and offset == 0:
+        return words, words
+    ends = {position for position in range(row_bytes, run, row_bytes)}
+    ends |= {position for position in range(data_bytes - offset, run, data_bytes)}
+    return words, len(ends) + 1

@@ -15,6 +15,9 @@ from ..program import GROUP_UNITS
 __all__ = ["LINE", "Rows", "sizes", "touched"]
 
 LINE = 64       # bytes of system memory that are told apart
+# Rows of an execute command that would keep the vector unit from a bank of the accumulator for too
+# long: it begins when the vector unit has done with that bank.
+LONG = 512
 Rows = tuple[str, np.ndarray]
 Fields = Mapping[str, Any]
 
@@ -82,6 +85,10 @@ def _execute(fields: Fields, config: CoreConfig) -> tuple[list[Rows], list[Rows]
     rows = [(name, np.unique(wrap(numbers & ROW_MASK, fields[f"{name}_base"], ring)))
             for name, numbers, ring in zip(("act", "wgt", "acc"), (act, wgt, acc),
                                            fields["ring"][:3], strict=True)]
+    if len(act) > LONG:     # a whole bank of sums
+        size = config.memory.acc_rows // config.memory.acc_banks
+        banks = np.unique(rows[2][1] // size)
+        rows[2] = "acc", (banks[:, None] * size + np.arange(size)).reshape(-1)
     return rows, rows[2:]
 
 

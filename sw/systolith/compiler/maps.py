@@ -187,8 +187,8 @@ class Space:
     bank_rows : int
         Rows of a bank.
     spread : int
-        Up to how many rows are taken where they share banks with the fewest others, so that
-        engines seldom meet; more are taken as low as they fit.
+        Up to how many rows are taken wherever they share banks with the fewest others, so that
+        engines seldom meet; more are taken as low or as high as they fit.
 
     Members
     -------
@@ -216,12 +216,12 @@ class Space:
             last = max((end for _, end in self.used.values()), default=0)
             raise NoRoom(f"{self.name} must be at least {last + count} for what is needed at "
                          f"once, not {self.rows!r}")
-        start = gaps[0][0]
+        places = [gaps[0][0], gaps[-1][1] - count]
         if count <= self.spread:
-            start = min((place for first, end in gaps for place in (
+            places += [place for first, end in gaps for place in (
                 first, *range(-(-first // self.bank_rows) * self.bank_rows, end - count + 1,
-                              self.bank_rows), end - count)),
-                        key=lambda place: (self._met(place, count), place))
+                              self.bank_rows), end - count)]
+        start = min(places, key=lambda place: (self._met(place, count), place))
         self.used[owner] = (start, start + count)
         self.marks = {mark: (first, end) for mark, (first, end) in self.marks.items()
                       if end <= start or start + count <= first}
