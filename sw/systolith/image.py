@@ -38,13 +38,13 @@ def pack_file(description: Mapping[str, Any], contents: bytes) -> bytes:
     return HEADER.pack(MAGIC, VERSION, zlib.crc32(body), len(text), len(contents)) + body
 
 
-def unpack_file(raw: bytes, *, kind: str, name: str) -> tuple[dict[str, Any], bytes]:
+def unpack_file(raw: bytes, *, kind: str | None, name: str) -> tuple[dict[str, Any], bytes]:
     """Description and contents of a ``.slith`` file.
 
     Parameters
     ----------
-    kind : str
-        What it must hold.
+    kind : str or None
+        What it must hold; None: anything.
     name : str
         For messages.
 
@@ -68,7 +68,7 @@ def unpack_file(raw: bytes, *, kind: str, name: str) -> tuple[dict[str, Any], by
         raise ValueError(f"checksum of image {name} must be {checksum:#010x}, "
                          f"not {zlib.crc32(body):#010x}")
     data = json.loads(body[:description_bytes])
-    if data["kind"] != kind:
+    if kind is not None and data["kind"] != kind:
         raise ValueError(f"{name} must hold a {kind}, not a {data['kind']}")
     return data, body[description_bytes:]
 

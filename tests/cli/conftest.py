@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner
 from systolith.cli import main
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))    # what all tests share
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))          # what all tests share
+sys.path.append(str(TESTS / "sw"))      # small networks
 
 
 @pytest.fixture

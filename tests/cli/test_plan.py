@@ -1,7 +1,8 @@
 """`systolith plan`, and how `systolith build` refuses what does not fit."""
 
 import pytest
-from systolith_boards import plan
+import references
+from systolith_boards import plan, propose
 from systolith_boards.boards import BOARDS
 from systolith_boards.plan import Plan
 
@@ -93,3 +94,41 @@ def test_build_goes_on_where_the_estimate_may_be_wrong(run, foreseen, monkeypatc
 ])
 def test_what_plan_cannot_do_is_said_in_one_sentence(refuse, options, sentence):
     assert refuse("plan", *options.split()).startswith(sentence)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A planner that needs no counting, and few shapes."""
+    monkeypatch.setattr(propose, "plan", lambda top, config, board: Plan(
+        board=board, luts=1000, ffs=1000, brams=60, errors={},
+        dsps=config.array.rows * config.array.cols + 20))
+    monkeypatch.setattr(propose, "SHAPES", 2)
+    monkeypatch.setattr(propose, "TUNED", 0)
+
+
+def test_plan_proposes_what_to_build_for_a_model(run, run_json, quick):
+    model = references.stored("mlperf_tiny", "kws_ref_model.tflite")
+    command = ("plan", "--board", "ulx3s_85f", "--model", model, "--set", "memory.act_rows=8192",
+               "--best", "2")
+    report = run_json(*command)
+    first, second = report["proposals"]
+    assert first["cycles"] <= second["cycles"]
+    assert first["per_second"] == pytest.approx(40e6 / first["cycles"])
+    assert (first["macs"], first["host_ops"]) == (2_656_768, ["12:softmax"])
+    assert (first["act_bytes"], first["rows"] * first["cols"]) == (8192 * 16, 128)
+    config = BOARDS["ulx3s_85f"].config.overridden(["memory.act_rows=8192", *second["changes"]])
+    assert (config.array.rows, config.array.cols) == (second["rows"], second["cols"])
+    result = run(*command)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1].strip() == first["build"]
+    assert first["build"].startswith(
+        "systolith build --board ulx3s_85f --set memory.act_rows=8192")
+
+
+def test_plan_needs_a_model_of_integers(refuse, quick):
+    model = references.stored("onnx", "opt-mnist.onnx")
+    assert "calibrate it" in refuse("plan", "--board", "ulx3s_85f", "--model", model)
+    assert refuse("plan", "--board", "ulx3s_85f", "--weights", "int4") == (
+        "model must be given where calibrate or weights is")
+    assert refuse("plan", "--board", "ulx3s_85f", "--model", model, "--best", "0") == (
+        "best must be at least 1, not 0")

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import references
+import systolith
 from configurations import LEAST, core
 from int8_graphs import CASES, biases, image, like, made_of, random_unary, scaled, weights
 from interpreters import interpret, keywords, pictures
@@ -291,3 +292,43 @@ def test_trained_models_run_from_a_small_scratchpad(name):
     graph = read_model(references.stored(*TRAINED[name]))
     check(graph, CoreConfig.preset("demo"), seed=2, orders=(None,),
           host_ops=[graph.nodes[-1].name])
+
+
+def test_from_python_floats_go_in_and_come_out(tmp_path):
+    graph = chain(np.random.default_rng(8))
+    network = systolith.compile(graph, preset="bench16")
+    assert network.config == CoreConfig.preset("bench16").to_dict()
+    port, made = *network.inputs, *network.outputs
+    x = np.random.default_rng(9).integers(-128, 128, (3, *port.shape[1:])).astype(np.int8)
+    wanted, = evaluate(graph, {port.name: x}).values()
+    assert np.array_equal(network(x, integers=True), wanted)
+    found = network(port.real(x))
+    assert found.dtype == np.float32
+    assert np.array_equal(found, made.real(wanted))
+
+
+def test_a_float_model_is_quantised_on_the_way():
+    graph, _, _, data = trained("digits")
+    x = {name: values[:20] for name, values in data.items()}
+    network = systolith.compile(graph, preset="bench16", calibrate=x)
+    wanted, = evaluate(quantised_model(graph, x), x).values()
+    assert network.host_ops == []
+    assert np.array_equal(network(*x.values()), wanted)
+
+
+def test_a_board_names_its_configuration():
+    boards = pytest.importorskip("systolith_boards.boards").BOARDS
+    network = systolith.compile(chain(np.random.default_rng(8)), preset="ulx3s_85f")
+    assert network.config == boards["ulx3s_85f"].config.to_dict()
+
+
+@pytest.mark.parametrize("options, error, sentence", [
+    ({}, TypeError, "config or preset must be given, and not both, not None and None"),
+    ({"preset": "none"}, ValueError, "preset must be one of demo, tiny, "),
+    ({"preset": "demo", "weights": "int4"}, ValueError,
+     "calibrate must be given for weights of another format, not for 'int4' alone"),
+])
+def test_what_it_is_compiled_for_must_be_said(options, error, sentence):
+    with pytest.raises(error) as caught:
+        systolith.compile(chain(np.random.default_rng(8)), **options)
+    assert str(caught.value).startswith(sentence)

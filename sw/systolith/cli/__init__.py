@@ -16,6 +16,7 @@ from .build import build
 from .compile import compile_
 from .completion import completion
 from .demo import demo
+from .diff import diff
 from .doctor import doctor
 from .gemm import gemm
 from .generate import generate
@@ -53,6 +54,6 @@ def main():
 
 
 bench.add_command(bench_vector)
-for command in (generate, presets, gemm, bench, demo, inspect, compile_, run, evaluate, timeline,
-                boards, plan, build, program, asm, disasm, doctor, completion):
+for command in (generate, presets, gemm, bench, demo, inspect, compile_, run, evaluate, diff,
+                timeline, boards, plan, build, program, asm, disasm, doctor, completion):
     main.add_command(command)

@@ -7,7 +7,7 @@ import click
 
 from ..compiler.compile import compile_model
 from ..compiler.network import Layer, Network
-from ..models.quantiser import WEIGHTS, quantised_model
+from ..models.quantiser import WEIGHTS
 from ..models.read import read_model
 from .arrays import named_arrays
 from .options import complete, config_options, configuration, json_option
@@ -76,16 +76,11 @@ def compile_(model: Path, preset: str | None, path: str | None, assignments: tup
     config = configuration(preset, path, assignments)
     check_folder(output)
     steps = Steps(quiet=as_json)
-    if calibrate is None and weights != "int8":
-        raise ValueError(f"calibrate must be given for weights of another format, not for "
-                         f"{weights!r} alone")
     graph = read_model(model)
-    if calibrate is not None:
-        data = named_arrays(calibrate, graph.inputs, "calibrate")
-        graph = steps.run(f"quantising {model.name}", lambda: quantised_model(
-            graph, data, weights=weights))
-    network = steps.run(f"compiling {model.name}", lambda: compile_model(
-        graph, config=config, exact=not close))
+    data = None if calibrate is None else named_arrays(calibrate, graph.inputs, "calibrate")
+    what = "compiling" if data is None else "quantising and compiling"
+    network = steps.run(f"{what} {model.name}", lambda: compile_model(
+        graph, config=config, exact=not close, calibrate=data, weights=weights))
     write_file(output, network.to_bytes())
     peak = config.macs_per_cycle
     macs = sum(layer.macs for layer in network.layers if not layer.host)

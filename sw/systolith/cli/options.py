@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from importlib import util
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from systolith_hw.config import PRESETS, CoreConfig
 from systolith_hw.formats import BITS
 
 from ..board import DEFAULT_BAUD
+from ..presets import known_boards, named_config
 
 __all__ = ["baud_option", "check_count", "complete", "config_options", "config_options_for",
            "configuration", "device_settings", "json_option", "memory_options", "weights_option"]
@@ -21,16 +21,8 @@ json_option = click.option("--json", "as_json", is_flag=True,
 
 def _complete_preset(ctx: click.Context, param: click.Parameter,
                      incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in (*PRESETS, *_boards()) if name.startswith(incomplete)]
-
-
-def _boards() -> Mapping[str, Any]:
-    """Boards by name, where their packages are installed."""
-    if util.find_spec("amaranth_boards") is None:
-        return {}
-    from systolith_boards.boards import BOARDS
-
-    return BOARDS
+    return [CompletionItem(name) for name in (*PRESETS, *known_boards())
+            if name.startswith(incomplete)]
 
 
 def _complete_field(ctx: click.Context, param: click.Parameter,
@@ -146,13 +138,7 @@ def configuration(preset: str | None, path: str | None,
     """
     if preset is not None and path is not None:
         raise ValueError(f"config must be given without a preset, not with {preset!r}")
-    name = preset or default
-    if path is not None:
-        config = CoreConfig.from_toml(path)
-    elif name not in PRESETS and name in (boards := _boards()):
-        config = boards[name].config
-    else:
-        config = CoreConfig.preset(name)
+    config = named_config(preset or default) if path is None else CoreConfig.from_toml(path)
     return config.overridden(list(assignments))
 
 

@@ -108,6 +108,11 @@ class Steps:
                 finally:
                     self.advance = _nothing
 
+    def say(self, text: str) -> None:
+        """Say what is done next, where that is a step of its own among many."""
+        if not self.quiet:
+            self.console.print(f"{text} ...")
+
     def run(self, text: str, work: Callable[[], Result],
             measure: Callable[[], str] | None = None) -> Result:
         """Do ``work`` as a step; an interrupt ends it also inside a foreign function."""

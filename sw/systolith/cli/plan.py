@@ -1,13 +1,18 @@
 """``systolith plan``."""
 
 import shlex
+from pathlib import Path
 
 import click
 
 from ..bound import gops
+from ..models.quantiser import WEIGHTS, quantised_model
+from ..models.read import read_model
+from .arrays import named_arrays
 from .boards import board_option, board_with, require_packages
-from .options import config_options_for, json_option
+from .options import check_count, complete, config_options_for, json_option
 from .output import Steps, print_facts, print_json, print_table
+from .propose import print_proposals
 
 __all__ = ["plan"]
 
@@ -19,12 +24,23 @@ Examples:
   systolith plan --board ulx3s_85f --preset peak
   systolith plan --board ulx3s_85f --set array.rows=16 --set array.cols=9
   systolith plan --board icebreaker --preset demo --json
+  systolith plan --board ulx3s_85f --model model.tflite
 """)
 @board_option
 @config_options_for("the board's own")
+@click.option("--model", metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="TFLite or ONNX file to propose configurations for.")
+@click.option("--calibrate", metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help=".npy or .npz file of inputs, by which a float model becomes one of int8.")
+@click.option("--weights", metavar="|".join(WEIGHTS), default="int8", show_default=True,
+              shell_complete=complete(*WEIGHTS), help="Weights of a model that is quantised.")
+@click.option("--best", type=int, metavar="N", default=3, show_default=True,
+              help="How many configurations to propose.")
 @json_option
 def plan(board_name: str, preset: str | None, path: str | None, assignments: tuple[str, ...],
-         as_json: bool):
+         model: Path | None, calibrate: Path | None, weights: str, best: int, as_json: bool):
     """Say whether a configuration fits a board, without building it.
 
     Multipliers and block RAMs are counted, by the rules of the synthesiser. LUTs and flip-flops are
@@ -35,8 +51,31 @@ def plan(board_name: str, preset: str | None, path: str | None, assignments: tup
 
     Where it does not fit: an array takes a DSP for each product (two on iCE40), memory.* block RAM,
     and all of vector.*, control.* and bus.data_bits LUTs.
+
+    With --model, shape of the array, scratchpads, lanes and width of the bus are searched instead:
+    the model is compiled for some two dozen configurations, its cycles are predicted with the
+    board's memory, and the fastest that fit are listed, each of another shape, with the options
+    that build them. It takes about a minute, and does not try everything.
     """
     require_packages()
+    options = " ".join([
+        f"--board {shlex.quote(board_name)}",
+        *(f"--{name} {shlex.quote(value)}" for name, value in
+          (("preset", preset), ("config", path)) if value),
+        *(f"--set {shlex.quote(each)}" for each in assignments)])
+    if model is not None:
+        check_count("best", best)
+        board, config = board_with(board_name, preset, path, assignments)
+        steps = Steps(quiet=as_json)
+        graph = read_model(model)
+        if calibrate is not None:
+            data = named_arrays(calibrate, graph.inputs, "calibrate")
+            graph = steps.run(f"quantising {model.name}", lambda: quantised_model(
+                graph, data, weights=weights))
+        print_proposals(graph, board, config, options, steps, best=best, as_json=as_json)
+        return
+    if calibrate is not None or weights != "int8":
+        raise ValueError("model must be given where calibrate or weights is")
     from systolith_boards.boards import RESOURCES
     from systolith_boards.plan import plan as plan_chip
     from systolith_boards.soc import top_of
@@ -66,11 +105,7 @@ def plan(board_name: str, preset: str | None, path: str | None, assignments: tup
         "peak": f"{peak:.1f} GOPS at the {board.target_mhz:g} MHz wanted",
     })
     if not lacking:
-        options = [f"--board {board_name}",
-                   *(f"--{name} {shlex.quote(value)}" for name, value in
-                     (("preset", preset), ("config", path)) if value),
-                   *(f"--set {shlex.quote(each)}" for each in assignments)]
-        click.echo(f"\nIt fits. Next: systolith build {' '.join(options)}")
+        click.echo(f"\nIt fits. Next: systolith build {options}")
         return
     amounts = ", ".join(f"{getattr(planned, name) - available[name]:,} {RESOURCES[name]}"
                         for name in lacking)

@@ -1,17 +1,20 @@
 """From a model to a network: what the core does, what the host does, and what it takes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 
+import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import LoadMode, Opcode
 
 from ..cycles import predict_cycles
 from ..image import Image
 from ..models.graph import Graph, Node, Tensor
+from ..models.quantiser import quantised_model
 from ..models.read import read_model
+from ..presets import named_config
 from ..program import Program, decode_program
 from .lower import Lowered, Refused, lower
 from .network import CoreStep, HostStep, Layer, Network, Port
@@ -22,28 +25,48 @@ __all__ = ["compile_model"]
 ENDS = "conversion of an input or output"
 
 
-def compile_model(model: Graph | str | Path, *, config: CoreConfig, exact: bool = True,
+def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None,
+                  preset: str | None = None, exact: bool = True,
+                  calibrate: Mapping[str, np.ndarray] | None = None, weights: str = "int8",
                   progress: Callable[[str], None] | None = None) -> Network:
-    """A network that computes a model on one configuration.
+    """A network that computes a model on one configuration; ``systolith.compile``.
 
     Operators that the core cannot do run on the host, and say why (``Layer.host``).
 
     Parameters
     ----------
     model : Graph, or path of a model file
-    config : CoreConfig
+    config : CoreConfig or None
+    preset : str or None
+        Name of a preset or a board, in place of ``config``.
     exact : bool
         Whether the answers are the model's in every byte. Otherwise operators run on the core also
         where its results are only within one unit: softmax, some averages.
+    calibrate : mapping of str to array, or None
+        Of a float model: what its inputs may be, by which it becomes one of int8
+        (``quantised_model``).
+    weights : str
+        Format of the weights of such a model: ``int8``, ``int4``, ``ternary`` or ``auto``.
     progress : callable or None
         Called with the name of each operator whose cycles are predicted next.
 
     Raises
     ------
-    ValueError
-        The model cannot be read; the core has too few semaphores.
+    TypeError, ValueError
+        Not one of ``config`` and ``preset`` is given, or an unknown preset; the model cannot be
+        read or quantised; the core has too few semaphores.
     """
+    if (config is None) == (preset is None):
+        raise TypeError(f"config or preset must be given, and not both, not {config!r} and "
+                        f"{preset!r}")
+    if calibrate is None and weights != "int8":
+        raise ValueError(f"calibrate must be given for weights of another format, not for "
+                         f"{weights!r} alone")
+    if config is None:
+        config = named_config(str(preset))
     graph = model if isinstance(model, Graph) else read_model(model)
+    if calibrate is not None:
+        graph = quantised_model(graph, calibrate, weights=weights)
     hosts = {node.name: ENDS for node in graph.nodes if _is_end(graph, node)}
     while True:
         try:

@@ -41,8 +41,9 @@ def rounded_even(scale: np.ndarray, *, bias: np.ndarray, whole: np.ndarray,
     """The same for the nearest integer of ``sum * scale`` in float64, halves to even."""
     def least(number: int, step: int) -> int:
         near = int(np.ceil((step - 0.5) / scale[number]))
-        return next(value for value in range(near - 2, near + 3)
-                    if np.rint(value * scale[number]) >= step)
+        # Beyond 2^53, where float64 has no neighbours, sums do not come.
+        return next((value for value in range(near - 2, near + 3)
+                     if np.rint(value * scale[number]) >= step), near)
     return _multipliers(scale.tolist(), bias, whole, clamp, least)
 
 

@@ -200,14 +200,7 @@ class Network(Stored):
         CoreError
             The core stopped.
         """
-        if len(inputs) != len(self.inputs):
-            raise ValueError(f"inputs must be {len(self.inputs)} arrays, not {len(inputs)!r}")
-        values = {port.name: port.taken(array)
-                  for port, array in zip(self.inputs, inputs, strict=True)}
-        counts = {len(values[port.name]) // port.shape[0] for port in self.inputs}
-        if len(counts) != 1 or not min(counts):
-            raise ValueError(f"inputs must be for one number of runs, not {sorted(counts)}")
-        count, = counts
+        values, count = self.taken(inputs)
         for step in self.steps:
             if isinstance(step, HostStep):
                 values |= evaluate(step.graph, {name: values[name] for name in step.graph.inputs})
@@ -220,6 +213,24 @@ class Network(Stored):
                 values[name] = np.concatenate([array[None] if not array.ndim else array
                                                for array in arrays])
         return tuple(values[port.name] for port in self.outputs)
+
+    def taken(self, inputs: Sequence[np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
+        """Inputs by name, as the network takes them, and of how many runs they are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Wrong inputs.
+        """
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"inputs must be {len(self.inputs)} arrays, not {len(inputs)!r}")
+        values = {port.name: port.taken(array)
+                  for port, array in zip(self.inputs, inputs, strict=True)}
+        counts = {len(values[port.name]) // port.shape[0] for port in self.inputs}
+        if len(counts) != 1 or not min(counts):
+            raise ValueError(f"inputs must be for one number of runs, not {sorted(counts)}")
+        count, = counts
+        return values, count
 
     # Files.
 

@@ -59,7 +59,8 @@ def read_onnx(data: bytes, name: str) -> Graph:
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} must be a whole ONNX model, not a damaged one ({error.reason})"
                          ) from None
-    return integers_between(fuse(channels_last(reader.graph())))
+    with np.errstate(all="ignore"):     # what is not finite is refused
+        return integers_between(fuse(channels_last(reader.graph())))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,12 +165,16 @@ class Reader:
                 prod(dims) > 4 * tensor.ByteSize()):
             raise ValueError(f"constant {name!r} must have as many numbers as its shape says, "
                              f"{dims!r}")
+        known = self.onnx.TensorProto.DataType
+        if tensor.data_type not in known.values() or tensor.data_type == known.UNDEFINED:
+            raise ValueError(f"constant {name!r} must be of a known type, not {tensor.data_type}")
         try:
             found = self.onnx.numpy_helper.to_array(tensor)
-            if found.dtype.name not in (*BITS, "uint4"):
-                raise ValueError(f"numbers, not {found.dtype}")
-        except Exception as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"constant {name!r} must be whole ({_line(error)})") from None
+        if found.dtype.name not in (*BITS, "uint4"):
+            raise ValueError(f"constant {name!r} must be of type {', '.join(BITS)} or uint4, "
+                             f"not {found.dtype}")
         return found
 
     def type(self, value: Any) -> str:
@@ -202,7 +207,7 @@ class Reader:
                 raise ValueError(f"node {name!r}: {_line(error)}".replace(": it must ", " must ")
                                  ) from None
             # What damaged attributes end with.
-            except Exception as error:
+            except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
                 raise ValueError(f"node {name!r} must be whole, not a damaged one "
                                  f"({type(error).__name__}: {_line(error)})") from None
         for name, kind in self.outputs.items():
@@ -244,6 +249,8 @@ class Reader:
                 raise ValueError(f"it must take what is made before it, not {taken!r}")
         known = [self.constants[one] for one in op.inputs if one in self.constants]
         if op.kind == "Shape" and not node.domain:
+            if not op.inputs or not op.inputs[0]:
+                raise ValueError("it must have an input")
             shape = np.array(self.shape(op.inputs[0]), np.int64)
             start, end = op.integer("start", 0), op.attributes.get("end")
             self.constants[op.outputs[0]] = shape[start:end]
@@ -275,6 +282,8 @@ class Reader:
             count = prod(np.broadcast_shapes(*(one.shape for one in known)))
         elif op.kind == "Gather":
             axis = op.integer("axis", 0)
+            if len(known) != 2 or not -known[0].ndim <= axis < known[0].ndim:
+                raise ValueError(f"it must have two inputs and an axis of the first, not {axis!r}")
             count = known[1].size * (known[0].size // max(known[0].shape[axis], 1))
         else:
             count = sum(one.size for one in known)
@@ -286,9 +295,14 @@ class Reader:
                               [helper.make_tensor_value_info(one, 0, None) for one in set(inputs)],
                               [helper.make_tensor_value_info(op.outputs[0], 0, None)]),
             opset_imports=[helper.make_opsetid("", self.opset)])
-        evaluator = self.onnx.reference.ReferenceEvaluator(model)
-        with np.errstate(all="ignore"):
-            return np.asarray(evaluator.run(None, dict(zip(inputs, known, strict=True)))[0])
+        try:
+            evaluator = self.onnx.reference.ReferenceEvaluator(model)
+            with np.errstate(all="ignore"):
+                found, *_ = evaluator.run(None, dict(zip(inputs, known, strict=True)))
+        # What that package says of attributes and operands that do not fit.
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"it must be what its constants allow ({_line(error)})") from None
+        return np.asarray(found)
 
     # What operators are read with.
 
@@ -317,6 +331,8 @@ class Reader:
     def real(self, name: str, made: str) -> str:
         """Tensor of a name in the file; of real numbers, as a constant has them."""
         if name not in self.values:
+            if not name:
+                raise ValueError("an input that it needs must not be left out")
             found = self.constants[name]
             if found.dtype.kind != "f":
                 raise ValueError(f"constant {name!r} must be real numbers, not {found.dtype}")

@@ -1,5 +1,6 @@
 """TFLite models as graphs; the format is that of tensorflow/lite/schema/schema.fbs, version 3."""
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -37,10 +38,8 @@ def read_tflite(data: bytes, name: str) -> Graph:
         raise ValueError(f"{name} must be a TFLite model of version 3")
     try:
         return _Reader(tflite.Model.GetRootAsModel(data, 0), tflite, name).graph()
-    except ValueError:
-        raise
     # What the accessors of a damaged file end with.
-    except Exception as error:
+    except (struct.error, IndexError, OverflowError, TypeError) as error:
         raise ValueError(f"{name} must be a whole TFLite model, not a damaged one "
                          f"({type(error).__name__}: {error})") from None
 
@@ -73,10 +72,14 @@ class _Reader:
             self.by_number.append(tensor.name)
             self.tensors[tensor.name] = tensor
         nodes = [self.node(number) for number in range(subgraph.OperatorsLength())]
-        return Graph(
-            name=self.name, tensors=self.tensors, nodes=nodes,
-            inputs=[self.by_number[subgraph.Inputs(i)] for i in range(subgraph.InputsLength())],
-            outputs=[self.by_number[subgraph.Outputs(i)] for i in range(subgraph.OutputsLength())])
+        inputs, outputs = ([get(i) for i in range(count)] for get, count in (
+            (subgraph.Inputs, subgraph.InputsLength()),
+            (subgraph.Outputs, subgraph.OutputsLength())))
+        if not all(0 <= number < subgraph.TensorsLength() for number in (*inputs, *outputs)):
+            raise ValueError(f"inputs and outputs of {self.name} must be tensors of the model")
+        return Graph(name=self.name, tensors=self.tensors, nodes=nodes,
+                     inputs=[self.by_number[number] for number in inputs],
+                     outputs=[self.by_number[number] for number in outputs])
 
     def tensor(self, number: int) -> Tensor:
         """A tensor, and its numbers where it is a constant."""
