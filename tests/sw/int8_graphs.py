@@ -1,5 +1,7 @@
 """Random graphs of one operator on int8."""
 
+import dataclasses
+
 import numpy as np
 from systolith.models import Graph, Node, Quantisation, Tensor
 from systolith.models.graph import OPERATORS
@@ -97,6 +99,18 @@ def random_sum(rng, op):
     shape = (1, *rng.integers(1, 6, 3).tolist())
     return made_of(op, {"activation": str(rng.choice(["none", "relu6"]))},
                    [image(rng, shape, "a"), image(rng, shape, "b")], like(rng), 2)
+
+
+def random_broadcast(rng, op, constant=False, rounding="twice"):
+    """Operands of which some dimensions are 1, or one of which is a constant."""
+    shape = tuple(rng.integers(2, 7, 3).tolist())
+    narrow = tuple(size if rng.random() < 0.5 else 1 for size in shape)
+    a, b = image(rng, (1, *shape), "a"), image(rng, (1, *narrow)[rng.integers(0, 3):], "b")
+    if constant:
+        b = dataclasses.replace(b, data=rng.integers(-128, 128, b.shape).astype(np.int8))
+    first, second = (a, b) if constant or rng.random() < 0.5 else (b, a)
+    return made_of(op, {"activation": str(rng.choice(["none", "relu6"])), "rounding": rounding},
+                   [first, second], like(rng), 1 if constant else 2)
 
 
 def random_softmax(rng):

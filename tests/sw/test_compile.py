@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import references
 from configurations import LEAST, core
-from int8_graphs import CASES, biases, image, like, made_of, random_unary, scaled, weights
+from int8_graphs import (
+    CASES,
+    biases,
+    image,
+    like,
+    made_of,
+    random_broadcast,
+    random_unary,
+    scaled,
+    weights,
+)
 from systolith.compiler.compile import compile_model
 from systolith.compiler.network import Network
 from systolith.compiler.pointwise import averages
@@ -18,7 +28,8 @@ from systolith.models.read import read_model
 from systolith_hw.config import CoreConfig
 from trained import trained
 
-ON_CORE = ("conv", "depthwise", "linear", "average_pool", "max_pool", "add", "convert", "relu")
+ON_CORE = ("conv", "depthwise", "linear", "average_pool", "max_pool", "add", "mul", "convert",
+           "relu")
 CORES = {
     "8x8": core(8, 8, 2),
     "3x5": core(3, 5, 2, {"act_rows": 2048}),
@@ -60,11 +71,92 @@ def test_operators_on_the_core_equal_the_graphs(case, name, seed):
     check(CASES[case](rng), CORES[name], seed=seed)
 
 
-@pytest.mark.parametrize("case", ["concat", "pad", "transpose", "mul"])
+@pytest.mark.parametrize("case", ["concat", "pad", "transpose", "sub"])
 def test_other_operators_run_on_the_host_and_say_why(case):
     graph = CASES[case](np.random.default_rng(3))
     network = check(graph, CORES["8x8"], seed=3, host_ops=["0:node"])
     assert "must be" in network.layers[0].host
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("op", ["add", "mul"])
+def test_operands_are_spread_along_dimensions_of_1(op, name, seed, constant):
+    rng = np.random.default_rng([seed, 9])
+    check(random_broadcast(rng, op, constant), CORES[name], seed=seed, orders=(None, 0))
+
+
+@pytest.mark.parametrize("rounding", ["twice", "even"])
+@pytest.mark.parametrize("op", ["add", "sub", "mul"])
+def test_a_single_constant_makes_a_table(op, rounding):
+    rng = np.random.default_rng(4)
+    x, number = image(rng, (1, 3, 4, 5)), image(rng, (1,), "c")
+    number = dataclasses.replace(number, data=np.array([-37], np.int8))
+    network = check(made_of(op, {"activation": "none", "rounding": rounding}, [x, number],
+                            like(rng), 1), CORES["8x8"], seed=4)
+    assert sum(layer.host != "" for layer in network.layers) == 0
+
+
+@pytest.mark.parametrize("op", ["add", "mul"])
+def test_pairs_whose_halves_go_to_even_are_equal_or_refused(op):
+    found = set()
+    for seed in range(12):
+        rng = np.random.default_rng([seed, 13])
+        network = compile_model(random_broadcast(rng, op, rounding="even"), config=CORES["8x8"])
+        host = network.layers[0].host
+        found.add(bool(host))
+        if host:
+            assert "for every pair of int8" in host
+        else:
+            rng = np.random.default_rng([seed, 13])
+            check(random_broadcast(rng, op, rounding="even"), CORES["8x8"], seed=seed)
+    assert False in found
+
+
+def test_a_product_that_no_multiplier_gives_runs_on_the_host_and_says_why():
+    # (a - za) * (b - zb) / 2: every odd product is a half, which goes to even.
+    rng = np.random.default_rng(0)
+    halves = [Quantisation(np.array([scale], np.float32), np.array([0])) for scale in (1, 1, 2)]
+    graph = made_of("mul", {"activation": "none", "rounding": "even"},
+                    [image(rng, (1, 2, 2, 2), name, q) for name, q in zip("ab", halves,
+                                                                           strict=False)],
+                    like(rng, halves[2]), 2)
+    network = check(graph, CORES["8x8"], seed=0, host_ops=["0:node"])
+    assert "must be those of the core's rounding for every pair" in network.layers[0].host
+
+
+@pytest.mark.parametrize("kernel, on_host", [((3, 3), False), ((2, 2), True)])
+def test_averages_whose_halves_go_to_even_run_on_the_core_where_there_are_none(kernel, on_host):
+    rng = np.random.default_rng(1)
+    x = image(rng, (1, 6, 6, 3))
+    graph = made_of("average_pool", {"kernel": kernel, "stride": (2, 2), "activation": "none",
+                                     "pads": ((0, 0), (0, 0)), "rounding": "even"},
+                    [x], like(rng, x.quantisation), 1)
+    check(graph, CORES["8x8"], seed=1, host_ops=["0:node"] if on_host else [])
+
+
+@pytest.mark.parametrize("op", ["add", "mul", "relu", "convert"])
+def test_operators_on_elements_run_in_bands(op):
+    rng = np.random.default_rng(2)
+    shape = (1, 40, 6, 10)
+    row = dataclasses.replace(image(rng, (1, 1, 6, 10), "b"))
+    graph = (made_of(op, {"activation": "none"}, [image(rng, shape, "a"), row], like(rng), 2)
+             if op in ("add", "mul") else made_of(
+                 "unary" if op == "relu" else op, {"function": op} if op == "relu" else {},
+                 [image(rng, shape)], like(rng), 1))
+    check(graph, CORES["small memories"], seed=2)
+
+
+def test_a_convolution_before_a_sum_that_spreads_its_other_operand():
+    graph = chain(np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    other = dataclasses.replace(image(rng, (10,), "o"),
+                                data=rng.integers(-128, 128, 10).astype(np.int8))
+    nodes = [dataclasses.replace(node, inputs=("b", "o")) if node.op == "add" else node
+             for node in graph.nodes]
+    check(dataclasses.replace(graph, tensors={**graph.tensors, "o": other}, nodes=nodes),
+          CORES["8x8"], seed=3)
 
 
 @pytest.mark.parametrize("function", ["logistic", "tanh"])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from .maps import FeatureMap, NoRoom
+from .maps import FeatureMap, NoRoom, View
 from .places import NO_PADS, Places
 
 __all__ = ["Banded", "Window", "append_in_bands"]
@@ -46,7 +46,7 @@ class Banded:
     fill: int | None = None
 
 
-def append_in_bands(places: Places, sources: Sequence[str], made: str, banded: Banded) -> None:
+def append_in_bands(places: Places, sources: Sequence[View], made: str, banded: Banded) -> None:
     """Append an operator as bands of its result's rows, the largest that fit twice, so that one is
     loaded while the other is computed; or once.
 
@@ -55,31 +55,30 @@ def append_in_bands(places: Places, sources: Sequence[str], made: str, banded: B
     NoRoom
         A single row does not fit.
     """
-    for name in sources:
-        places.to_memory(name)
-    _, height, _, _ = places.reserve(made)
+    target = places.reserve(made)
+    height = target.shape[1]
     tries = [(height, 1)]
     while tries[-1][0] > 1:
         tries.append((-(-tries[-1][0] // 2), 2))
     for rows, copies in tries:
         state = places.state()
         try:
-            _append(places, sources, made, banded, rows, copies)
+            _append(places, sources, target, banded, rows, copies)
             return
         except NoRoom:
             places.restore(state)
-    _append(places, sources, made, banded, 1, 1)
+    _append(places, sources, target, banded, 1, 1)
 
 
-def _append(places: Places, sources: Sequence[str], made: str, banded: Banded, rows: int,
+def _append(places: Places, sources: Sequence[View], made: View, banded: Banded, rows: int,
             copies: int) -> None:
-    images, height, _, _ = places.aside[made][1]
+    images, height, _, _ = made.shape
     bands = [range(y, min(height, y + rows)) for y in range(0, height, rows)]
     owners, bases = [], []
     for copy in range(copies):
         bases.append([])
-        for number, name in enumerate((*sources, made)):
-            shape = places.aside[name][1]
+        for number, view in enumerate((*sources, made)):
+            shape = view.shape
             spans = [banded.window.rows(band, shape[1]) if number < len(sources) else (band, 0, 0)
                      for band in bands]
             inside, above, below = (max(parts) for parts in zip(*(
@@ -99,20 +98,19 @@ def _border(banded: Banded, above: int, below: int) -> tuple[tuple[int, int], tu
     return NO_PADS if banded.fill is None else ((above, below), banded.window.beside)
 
 
-def _append_band(places: Places, sources: Sequence[str], made: str, banded: Banded, image: int,
+def _append_band(places: Places, sources: Sequence[View], made: View, banded: Banded, image: int,
                  band: range, bases: Sequence[int]) -> None:
     maps, above = [], 0
-    for name, base in zip(sources, bases, strict=False):
-        address, (_, height, width, depth) = places.aside[name]
-        inside, above, below = banded.window.rows(band, height)
-        values = FeatureMap(shape=(1, len(inside), width, depth), channels=places.channels,
+    for view, base in zip(sources, bases, strict=False):
+        inside, above, below = banded.window.rows(band, view.shape[1])
+        part = view.rows(image, inside)
+        values = FeatureMap(shape=part.shape, channels=places.channels,
                             border=_border(banded, above, below), base=base)
-        places.transfer("load", address + (image * height + inside.start) * width * depth, values)
+        places.transfer("load", part, values)
         if banded.fill is not None and values.border != NO_PADS:
             places.emitter.fill_border(values, banded.fill)
         maps.append(values)
-    address, (_, height, width, depth) = places.aside[made]
-    target = FeatureMap(shape=(1, len(band), width, depth), channels=places.channels,
-                        base=bases[-1])
+    part = made.rows(image, band)
+    target = FeatureMap(shape=part.shape, channels=places.channels, base=bases[-1])
     banded.emit(maps, target, above)
-    places.transfer("store", address + (image * height + band.start) * width * depth, target)
+    places.transfer("store", part, target)

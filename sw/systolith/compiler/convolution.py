@@ -347,7 +347,7 @@ def _execute(emitter: Emitter, conv: Convolution, packing: Packing, tile: _Tile,
         base = tile.base
     else:
         across, down = conv.stride[1], conv.stride[0] * source.across
-        base = tile.base + image * source.planes * source.plane
+        base = tile.base + image * source.image
     base += rows.start * down + cols.start * across
     digits = [(packing.digits, 0)] if packing.digits > 1 else []
     (inner, step), outer = tile.loops[0], [loop for loop in tile.loops[1:] if loop[0] > 1]
@@ -386,7 +386,8 @@ def _requantise(emitter: Emitter, conv: Convolution, target: FeatureMap, tile: _
         source = acc * pitch + done
         result = target.row(image, plane, rows.start, cols.start) * per_row + group
         _drain(emitter, conv, count, len(cols), len(rows), source=source, param=param + done,
-               result=result, down=target.across * per_row, pitch=pitch, across=per_row)
+               result=result, down=target.across * per_row, pitch=pitch,
+               across=target.beside * per_row)
         done += count
 
 

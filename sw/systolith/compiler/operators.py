@@ -2,39 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
 from math import prod
 
 import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.formats import RANGES
 
-from ..models import integers
 from ..models.graph import Graph, Node
-from ..models.integers import ADD_BITS, limits
+from ..models.integers import limits
 from ..quantise import quantise_multiplier
 from ..vector.pooling import Pooling
-from ..vector.tables import byte_table
 from .bands import Banded, Window, append_in_bands
 from .convolution import Convolution, Gather, Gathered, emit_convolution
+from .elementwise import PAIRS, Elementwise
 from .exact import rounded_even, rounded_once
-from .maps import FeatureMap, NoRoom
-from .places import Places, Shape, Unsupported, map_shape
-from .pointwise import (
-    Sum,
-    averages,
-    emit_pooling,
-    emit_scaled,
-    emit_softmax,
-    emit_table,
-    piece_rows,
-)
-from .sums import TwoPasses, every_pair, two_passes
+from .maps import FeatureMap, NoRoom, Shape, View
+from .places import Unsupported, map_shape
+from .pointwise import averages, emit_pooling, emit_softmax
 
 __all__ = ["Operators"]
 
 
-class Operators(Places):
+class Operators(Elementwise):
     """Appends the commands of one node after the other.
 
     Parameters
@@ -49,14 +38,11 @@ class Operators(Places):
     -------
     done : set of str
         Nodes that were appended with the one before.
-    fast : dict of str to TwoPasses or None
-        Of sums, by node.
     """
     def __init__(self, graph: Graph, config: CoreConfig, *, exact: bool):
         super().__init__(graph, config)
         self.exact = exact
         self.done: set[str] = set()
-        self.fast: dict[str, TwoPasses | None] = {}
 
     def append(self, node: Node) -> None:
         """Append the commands of a node.
@@ -83,8 +69,17 @@ class Operators(Places):
             banded = self._banded(node)
             if banded is None:
                 raise
-            sources = [name for name in node.inputs if self.graph.tensors[name].data is None]
-            append_in_bands(self, sources, node.output, banded)
+            append_in_bands(self, self._sources(node), node.output, banded)
+        self.give_back()
+
+    def _sources(self, node: Node) -> list[View]:
+        """Inputs in system memory, of which bands are taken."""
+        names = [name for name in node.inputs if self.graph.tensors[name].data is None]
+        if node.op not in PAIRS:
+            return [self.to_memory(name) for name in names]
+        shape = map_shape(self.graph.output(node).shape)
+        names = names if self.alone(node) else list(node.inputs)
+        return [self.to_memory(name).spread(shape) for name in names]
 
     def _handler(self, node: Node) -> Callable[[Node], None]:
         handler = getattr(self, f"_{node.op}", None)
@@ -163,9 +158,9 @@ class Operators(Places):
                 emit_convolution(self.emitter, conv, source, target)
                 return
             self.kept |= {self.root(name) for name in after.inputs}
-            whole = self._sum(after, [self.map_of(name) for name in after.inputs])
+            whole = self.sum_of(after, [self.map_of(name) for name in after.inputs])
             emit_convolution(self.emitter, conv, source, target, then=whole.add)
-            self._end_sum(whole)
+            self.end_sum(whole)
             self.done.add(after.name)
             return
         source = self.input_of(x.name, conv.pads)
@@ -193,48 +188,24 @@ class Operators(Places):
         self.aliases[node.output] = self.root(node.inputs[0])
 
     def _add(self, node: Node) -> None:
-        self._emit_sum(node, [self.map_of(name) for name in node.inputs])
+        self._of_pair(node)
 
-    def _sum(self, node: Node, operands: list[FeatureMap],
-             target: FeatureMap | None = None) -> Sum:
-        """What appends a sum, with its temporaries, and where it has none its map."""
-        graph = self.graph
-        a, b, made = graph.of(node, 0), graph.of(node, 1), graph.output(node)
-        if not a.shape == b.shape == made.shape:
-            raise Unsupported(f"operands must have one shape, not {a.shape} and {b.shape}")
-        if node["rounding"] != "twice":
-            raise Unsupported(f"results must be rounded twice, not {node['rounding']!r}")
-        clamp = limits(node["activation"], made)
-        if node.name not in self.fast:      # once, and not for every band
-            self.fast[node.name] = two_passes(
-                integers.add(graph, node, *every_pair()), scales=(a.scale, b.scale),
-                zero_points=(a.zero_point, b.zero_point), out_scale=made.scale,
-                out_zero_point=made.zero_point, clamp=clamp) if (
-                    self.config.vector.multiply) else None
-        fast = self.fast[node.name]
-        target = target or self._in_place(node) or self.new_map(node.output)
-        step, rooms = self._rooms(4 if fast is None else 2, 4 * target.shape[2],
-                                  piece_rows(self.emitter, target))
-        twice = 2.0 * max(a.scale, b.scale)
-        scales = [_pair(value) for value in (a.scale / twice, b.scale / twice, twice / (
-            (1 << ADD_BITS) * made.scale))]
-        return Sum(self.emitter, operands, rooms, step, target, fast=fast, left_shift=ADD_BITS,
-                   offsets=(-a.zero_point, -b.zero_point), multipliers=(scales[0], scales[1]),
-                   out_multiplier=scales[2], out_zero_point=made.zero_point, clamp=clamp)
+    def _mul(self, node: Node) -> None:
+        self._of_pair(node)
 
-    def _end_sum(self, whole: Sum) -> None:
-        whole.flush()
-        self._give_rooms(len(whole.rooms))
+    def _sub(self, node: Node) -> None:
+        if not self.alone(node):
+            raise Unsupported("must be a difference to one number, not of two tensors")
+        self._of_pair(node)
 
-    def _in_place(self, node: Node) -> FeatureMap | None:
-        """The map of the operand in whose place a sum is written."""
-        heir = self.heirs.get(node.output)
-        if heir is None or heir not in self.maps:
-            return None
-        self.kept.add(node.output)
-        self.maps[node.output] = self.maps.pop(heir)
-        self.space.hand_over(heir, node.output)
-        return self.maps[node.output]
+    def _of_pair(self, node: Node) -> None:
+        if self.alone(node):
+            self._whole(node)
+            return
+        shape = map_shape(self.graph.output(node).shape)
+        operands = [self.spread(name, shape) for name in node.inputs]
+        emit = self.append_sum if node.op == "add" else self.append_product
+        emit(node, operands, self.in_place(node))
 
     def _sum_after(self, node: Node) -> Node | None:
         """The sum that takes a node's result next, and can follow it piece by piece."""
@@ -248,28 +219,10 @@ class Operators(Places):
             return None
         other = names[1 - names.index(node.output)]
         # Not where pieces of the sum would replace what the node still reads.
-        ready = self.root(other) in self.maps and (
+        shapes = {self.graph.tensors[name].shape for name in names}
+        ready = len(shapes) == 1 and self.root(other) in self.maps and (
             self.heirs.get(after.output) != self.root(node.inputs[0]))
         return after if ready else None
-
-    def _rooms(self, count: int, rows: int, step: int) -> tuple[int, list[int]]:
-        """Temporaries of ``rows`` for each row of pixels, for as many as fit; and those."""
-        while True:
-            taken = []
-            try:
-                for number in range(count):
-                    take = self.take if step == 1 else self.space.take
-                    taken.append(take(f"room {number}", rows * step))
-                return step, taken
-            except NoRoom:
-                self._give_rooms(len(taken))
-                if step == 1:
-                    raise
-                step = -(-step // 2)
-
-    def _give_rooms(self, count: int) -> None:
-        for number in range(count):
-            self.space.give(f"room {number}")
 
     def _average_pool(self, node: Node) -> None:
         self._whole(node)
@@ -290,7 +243,8 @@ class Operators(Places):
         """Append an operator on whole maps."""
         banded = self._banded(node)
         assert banded is not None
-        sources = [self.map_of(name) for name in node.inputs]
+        sources = [self.map_of(name) for name in node.inputs
+                   if self.graph.tensors[name].data is None]
         banded.emit(sources, self.new_map(node.output), banded.window.top)
 
     def _softmax(self, node: Node) -> None:
@@ -309,8 +263,11 @@ class Operators(Places):
             return self._pool(node)
         if node.op == "conv":
             return self._conv_in_bands(node)
-        emit = {"unary": self._emit_table, "clip": self._emit_table, "convert": self._emit_scaled,
-                "add": self._emit_sum}.get(node.op)
+        emit = {"unary": self.append_table, "clip": self.append_table,
+                "convert": self.append_scaled, "add": self.append_sum,
+                "mul": self.append_product}.get(node.op)
+        if node.op in PAIRS and self.alone(node):
+            emit = self.append_table
         return None if emit is None else Banded(
             window=Window(), emit=lambda maps, target, above: emit(node, maps, target))
 
@@ -320,7 +277,12 @@ class Operators(Places):
             pooling = Pooling(average=True, window=node["kernel"], stride=node["stride"],
                               padding=(top, left), outputs=map_shape(
                                   self.graph.output(node).shape)[1:3])
-            _check_averages(pooling, map_shape(self.graph.of(node, 0).shape))
+            x, made = self.graph.of(node, 0), self.graph.output(node)
+            if node["rounding"] == "even" and (x.scale, x.zero_point) != (
+                    made.scale, made.zero_point):
+                raise Unsupported(f"averages must have the scale of what they are of, not {made}")
+            _check_averages(pooling, map_shape(x.shape),
+                            x.zero_point if node["rounding"] == "even" else None)
 
         def emit(maps: list[FeatureMap], target: FeatureMap, above: int) -> None:
             emit_pooling(self.emitter, Pooling(
@@ -342,38 +304,18 @@ class Operators(Places):
                           dilation=conv.dilation[0], top=top, beside=beside),
             emit=emit, fill=self.graph.of(node, 0).zero_point)
 
-    def _emit_table(self, node: Node, maps: list[FeatureMap], target: FeatureMap) -> None:
-        rank = len(self.graph.output(node).shape)
-        every = np.arange(-128, 128, dtype=np.int8).reshape(-1, *[1] * (rank - 1))
-        values = getattr(integers, node.op)(self.graph, node, every).reshape(-1).astype(np.float64)
-        emit_table(self.emitter, maps[0], target, byte_table(lambda _: values))
-
-    def _emit_scaled(self, node: Node, maps: list[FeatureMap], target: FeatureMap) -> None:
-        x, made = self.graph.of(node, 0), self.graph.output(node)
-        emit_scaled(self.emitter, maps[0], target, scale=_pair(x.scale / made.scale),
-                    zero_point=x.zero_point, out_zero_point=made.zero_point)
-
-    def _emit_sum(self, node: Node, maps: list[FeatureMap],
-                  target: FeatureMap | None = None) -> None:
-        whole = self._sum(node, maps, target)
-        images, height, _, _ = whole.target.shape
-        for image, plane in product(range(images), range(whole.target.planes)):
-            whole.add(image, plane, range(height))
-        self._end_sum(whole)
 
 
-def _check_averages(pooling: Pooling, shape: Shape) -> None:
-    """Raise ``Unsupported`` where an average could be rounded otherwise than halves away from 0."""
+def _check_averages(pooling: Pooling, shape: Shape, even: int | None) -> None:
+    """Raise ``Unsupported`` where an average could be rounded otherwise than halves away from 0,
+    or seen from the zero point ``even`` to even."""
     counts = {height * width for _, height in pooling.spans(0, shape[1])
               for _, width in pooling.spans(1, shape[2])}
     for count in counts:
         sums = np.arange(-128 * count, 127 * count + 1)
         wanted = np.sign(sums) * ((np.abs(sums) + count // 2) // count)
+        if even is not None:
+            wanted = np.rint(sums / count - even) + even
         if not np.array_equal(averages(sums, count), wanted):
             raise Unsupported(f"averages of {count} numbers must be rounded as the core does, "
                               f"whose multiplier is not exact")
-
-
-def _pair(scale: float) -> tuple[int, int]:
-    multiplier, shift = quantise_multiplier(scale)
-    return int(multiplier[0]), int(shift[0])

@@ -1,8 +1,9 @@
 """Where the tensors of a graph lie while its operators are done one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -12,13 +13,14 @@ from systolith_hw.config import CoreConfig
 from ..image import Tensor
 from ..models.graph import Graph, Node
 from ..regions import Regions
+from ..tiling import MAX_RUN_BYTES
 from .emitter import Emitter
-from .maps import Border, Channels, FeatureMap, NoRoom, Space
+from .maps import Border, Channels, FeatureMap, NoRoom, Shape, Space, View
 
-__all__ = ["NO_PADS", "Places", "Shape", "Unsupported", "map_shape"]
+__all__ = ["NO_PADS", "Change", "Places", "Shape", "Unsupported", "map_shape"]
 
-Shape = tuple[int, int, int, int]
 NO_PADS: Border = ((0, 0), (0, 0))
+Change = Callable[[FeatureMap, FeatureMap], None]
 
 
 class Unsupported(ValueError):
@@ -50,8 +52,8 @@ class Places:
         Tensors that lie in the scratchpad.
     aliases : dict of str to str
         Tensors that are the elements of another one.
-    aside : dict of str to (int, shape)
-        Tensors in system memory: address, and images, height, width and channels.
+    aside : dict of str to View
+        Tensors in system memory.
     kept : set of str
         Maps that the current node needs.
     filled : set of str
@@ -70,12 +72,13 @@ class Places:
         self.numbers = {node.name: number for number, node in enumerate(self.graph.nodes)}
         self.filled: set[str] = set()   # maps whose borders are
         self.kept: set[str] = set()     # maps that the current node needs
-        self.aside: dict[str, tuple[int, Shape]] = {}   # in system memory: address and shape
+        self.aside: dict[str, View] = {}    # in system memory
         self.last = self._last_uses()
         self.heirs = self._heirs()
         self.borders = self._borders()
         self.inputs: dict[str, Tensor] = {}
         self.current: Node = graph.nodes[0]
+        self.lent: list[str] = []
 
     def _last_uses(self) -> dict[str, int]:
         """Number of the last node that takes each tensor, also by its aliases."""
@@ -94,14 +97,16 @@ class Places:
         return [node for node in self.graph.nodes if name in node.inputs]
 
     def _heirs(self) -> dict[str, str]:
-        """For each sum the operand in whose place it is written: one that nothing takes later,
-        the older of two."""
+        """For each sum or product the operand in whose place it is written: one that nothing takes
+        later, the older of two."""
         makers = {node.output: number for number, node in enumerate(self.graph.nodes)}
         heirs = {}
         for number, node in enumerate(self.graph.nodes):
-            if node.op == "add":
+            if node.op in ("add", "mul"):
+                tensors = self.graph.tensors
                 ending = [name for name in node.inputs if self.last.get(name) == number
-                          and self.graph.tensors[name].data is None]
+                          and tensors[name].data is None
+                          and tensors[name].shape == tensors[node.output].shape]
                 if ending:
                     heirs[node.output] = min(ending, key=lambda name: makers.get(name, -1))
         return heirs
@@ -169,13 +174,30 @@ class Places:
             return replace(found, shape=shape)
         # Through system memory, where elements follow each other.
         address = self.regions.take(prod(shape))
-        self.transfer("store", address, found)
+        self.transfer("store", View.dense(address, found.shape), found)
         self.aliases.pop(name)
-        self.aside[name] = address, shape
+        self.aside[name] = View.dense(address, shape)
         self.last[name] = max(number for number, node in enumerate(self.graph.nodes)
                               if name in node.inputs)
-        self.transfer("load", address, self.new_map(name))
+        self.transfer("load", self.aside[name], self.new_map(name))
         return self.maps[name]
+
+    def spread(self, name: str, shape: Shape) -> FeatureMap:
+        """A tensor as a map of ``shape``, the same for every index along dimensions that are 1."""
+        if map_shape(self.graph.tensors[name].shape) == shape:
+            return self.map_of(name)
+        view = self.to_memory(name).spread(shape)
+        made = FeatureMap(shape=shape, channels=self.channels)
+        self.lent.append(f"{name} spread")
+        made = replace(made, base=self.take(self.lent[-1], made.rows))
+        self.transfer("load", view, made)
+        return made
+
+    def give_back(self) -> None:
+        """Give back the maps that ``spread`` made."""
+        for owner in self.lent:
+            self.space.give(owner)
+        self.lent = []
 
     def input_of(self, name: str, pads=NO_PADS) -> Tensor:
         """An input of the graph in system memory, with room for padding around it."""
@@ -196,16 +218,23 @@ class Places:
                       shape=(top + height + bottom, left + width + right, depth))
 
     def _load(self, root: str, name: str) -> None:
-        """Load an input, or what was put aside, into a map of the shape of ``name``."""
-        if root in self.aside:
-            address, shape = self.aside[root]
-            made = self.new_map(root, shape)
-        else:
-            if root not in self.inputs:
-                self.input_of(root)
-            address = self.inputs[root].address
-            made = self.new_map(root, map_shape(self.graph.tensors[name].shape))
-        self.transfer("load", address, made)
+        """Load a constant, an input, or what was put aside; an input as a map of the shape of
+        ``name``."""
+        view = self.aside.get(root) or self._given(root)
+        if root in self.inputs:
+            view = View.dense(view.address, map_shape(self.graph.tensors[name].shape))
+        self.transfer("load", view, self.new_map(root, view.shape))
+
+    def _given(self, root: str) -> View:
+        """A constant or an input in system memory."""
+        tensor = self.graph.tensors[root]
+        shape = map_shape(tensor.shape)
+        if tensor.data is not None:
+            self.aside[root] = View.dense(self.regions.keep(tensor.data.tobytes()), shape)
+            return self.aside[root]
+        if root not in self.inputs:
+            self.input_of(root)
+        return View.dense(self.inputs[root].address, shape)
 
     def take(self, owner: str, rows: int) -> int:
         """Rows of the scratchpad; what is not needed for the longest goes to system memory."""
@@ -231,35 +260,70 @@ class Places:
         """Move a map to system memory."""
         values = self.maps.pop(name)
         if name not in self.aside:
-            self.aside[name] = self.regions.take(prod(values.shape)), values.shape
-            self.transfer("store", self.aside[name][0], values)
+            self.aside[name] = View.dense(self.regions.take(prod(values.shape)), values.shape)
+            self.transfer("store", self.aside[name], values)
         self.space.give(name)
         self.filled.discard(name)
 
-    def to_memory(self, name: str) -> None:
+    def to_memory(self, name: str) -> View:
         """Have a tensor in system memory, and not in the scratchpad."""
         root = self.root(name)
         if root in self.maps:
             self.put_aside(root)
         elif root not in self.aside:
-            self.input_of(root)
-            self.aside[root] = (self.inputs[root].address,
-                                map_shape(self.graph.tensors[root].shape))
+            self.aside[root] = self._given(root)
         if root != name:    # the same elements
-            address, _ = self.aside[root]
-            self.aside[name] = address, map_shape(self.graph.tensors[name].shape)
+            self.aside[name] = View.dense(self.dense(root).address,
+                                          map_shape(self.graph.tensors[name].shape))
+        return self.aside[name]
 
-    def reserve(self, name: str) -> Shape:
-        """Take system memory for a tensor that is about to be made there; its shape."""
+    def dense(self, name: str) -> View:
+        """A tensor in system memory with its elements one after the other."""
+        view = self.aside[name]
+        if not view.is_dense:
+            self.aside[name] = View.dense(self.regions.take(prod(view.shape)), view.shape)
+            self.copy(view, self.aside[name])
+        return self.aside[name]
+
+    def copy(self, source: View, target: View, change: Change | None = None) -> None:
+        """Move elements from one place of system memory to another through the scratchpad.
+
+        Parameters
+        ----------
+        change : callable or None
+            Appends what is done with them on the way, in a map.
+        """
+        images, height, width, depth = source.shape
+        rows = height
+        while True:
+            part = FeatureMap(shape=(1, rows, width, depth), channels=self.channels)
+            try:
+                part = replace(part, base=self.take("copied", part.rows))
+                break
+            except NoRoom:
+                if rows == 1:
+                    raise
+                rows = -(-rows // 2)
+        for image, y in product(range(images), range(0, height, rows)):
+            band = range(y, min(height, y + rows))
+            here = replace(part, shape=(1, len(band), width, depth))
+            self.transfer("load", source.rows(image, band), here)
+            if change is not None:
+                change(here, here)
+            self.transfer("store", target.rows(image, band), here)
+        self.space.give("copied")
+
+    def reserve(self, name: str) -> View:
+        """Take system memory for a tensor that is about to be made there."""
         shape = map_shape(self.graph.tensors[name].shape)
-        self.aside[name] = self.regions.take(prod(shape)), shape
-        return shape
+        self.aside[name] = View.dense(self.regions.take(prod(shape)), shape)
+        return self.aside[name]
 
     def state(self) -> dict[str, Any]:
         """Everything that appending commands changes, for ``restore``."""
         return {
             "places": {name: copy(getattr(self, name)) for name in (
-                "maps", "aliases", "filled", "kept", "aside", "last", "inputs")},
+                "maps", "aliases", "filled", "kept", "aside", "last", "inputs", "lent")},
             "space": dict(self.space.used), "next": dict(self.emitter.next_row),
             "half": self.emitter.half, "commands": len(self.emitter.program.commands),
             "end": self.regions.end, "segments": len(self.regions.segments)}
@@ -274,20 +338,35 @@ class Places:
         self.regions.end = state["end"]
         del self.regions.segments[state["segments"]:]
 
-    def transfer(self, kind: str, address: int, values: FeatureMap) -> None:
-        """Between a dense tensor in system memory and a map."""
-        images, height, width, depth = values.shape
+    def transfer(self, kind: str, view: View, values: FeatureMap) -> None:
+        """Between a tensor in system memory and a map of its shape."""
+        images, height, width, depth = view.shape
         channels, size = values.channels, self.config.act_row_bytes
+        rows = values.image, values.across, values.beside
+        walks = [(count, step, pitch * size) for count, step, pitch in zip(
+            view.shape[:3], view.strides[:3], rows, strict=True)]
         # Whole rows of channels, or where there are gaps, units of them.
-        step = channels.width if channels.dense else channels.unit
-        for first in range(0, depth, step):
-            slot = channels.slot(first)
-            plane, byte = divmod(slot, channels.width)
-            self.emitter.transfer(
-                kind, [(width, depth, size), (height, width * depth, values.across * size),
-                       (images, height * width * depth, values.planes * values.plane * size)],
-                row=values.row(0, plane), byte=byte, address=address + first,
-                run_bytes=min(step, depth - first))
+        unit = channels.width if channels.dense else channels.unit
+        along = next((axis for axis in (3, 2, 1) if view.shape[axis] > 1 == view.strides[axis]), 3)
+        for first in range(0, depth, unit):
+            count = min(unit, depth - first)
+            plane, byte = divmod(channels.slot(first), channels.width)
+            where: dict[str, Any] = {
+                "row": values.row(0, plane), "byte": byte,
+                "address": view.address + first * view.strides[3]}
+            if along == 3 and (view.strides[3] == 1 or count == 1):
+                self.emitter.transfer(kind, walks[::-1], run_bytes=count, **where)
+                continue
+            # Bytes that follow each other in memory go to a row each.
+            others = [*walks, (count, view.strides[3], 1)]
+            run = others.pop(along)[0] if along != 3 else 1
+            others.sort(reverse=True)
+            where |= {"row_bytes": 1, "row_step": rows[along]} if along != 3 else {}
+            for start in range(0, run, MAX_RUN_BYTES):
+                here = dict(where, row=where["row"] + start * where.get("row_step", 0),
+                            address=where["address"] + start)
+                self.emitter.transfer(kind, others, run_bytes=min(run - start, MAX_RUN_BYTES),
+                                      **here)
 
     def output_of(self, name: str) -> Tensor:
         """A tensor in system memory, where it is put if it is not there.
@@ -299,11 +378,12 @@ class Places:
             self._load(root, root)
         if root in self.maps:
             made = self.regions.tensor(name, tensor.shape, "int8")
-            self.transfer("store", made.address, self.maps[root])
+            self.transfer("store", View.dense(made.address, self.maps[root].shape),
+                          self.maps[root])
             return made
         strides = [prod(tensor.shape[axis + 1:]) for axis in range(len(tensor.shape))]
-        return Tensor(name=name, address=self.aside[root][0], shape=tensor.shape, dtype="int8",
-                      strides=tuple(strides))
+        return Tensor(name=name, address=self.dense(root).address, shape=tensor.shape,
+                      dtype="int8", strides=tuple(strides))
 
     def forget(self, number: int) -> None:
         """Give back maps that no node behind node ``number`` takes."""

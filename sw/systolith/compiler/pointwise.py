@@ -19,8 +19,8 @@ from .emitter import Emitter, Keep, Passing, Piece
 from .maps import FeatureMap
 from .sums import TwoPasses
 
-__all__ = ["Sum", "averages", "emit_pooling", "emit_scaled", "emit_softmax", "emit_table",
-           "piece_rows"]
+__all__ = ["Sum", "averages", "emit_pooling", "emit_product", "emit_scaled", "emit_softmax",
+           "emit_table", "piece_rows"]
 
 PIECE_GROUPS = 256      # lane groups of a piece: several times the vector unit's latency
 
@@ -102,6 +102,15 @@ class Sum:
                     clamp=self.how["clamp"], result=made, saturates=("result",))
 
 
+def emit_product(emitter: Emitter, operands: Sequence[FeatureMap], target: FeatureMap,
+                 **how: Any) -> None:
+    """Append a product of two maps, as ``vector.elements.multiply`` takes it."""
+    def keep(passes: Passes, piece: Piece, number: int) -> None:
+        a, b = (_rows_of(emitter, values, piece) for values in operands)
+        elements.multiply(passes, a, b, _rows_of(emitter, target, piece), **how)
+    _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
+
+
 def emit_scaled(emitter: Emitter, source: FeatureMap, target: FeatureMap, **how: Any) -> None:
     """Append a change of scale and zero point, as ``vector.elements.requantise`` takes it."""
     def keep(passes: Passes, piece: Piece, number: int) -> None:
@@ -179,8 +188,7 @@ def emit_pooling(emitter: Emitter, pooling: Pooling, source: FeatureMap,
         walks = [(groups, 1, 1), (x.count, pooling.stride[1] * per_row, per_row),
                  (y.count, pooling.stride[0] * down, across),
                  (source.planes, source.plane * per_row, target.plane * per_row),
-                 (images, source.planes * source.plane * per_row,
-                  target.planes * target.plane * per_row)]
+                 (images, source.image * per_row, target.image * per_row)]
         walks = sorted((walk for walk in walks if walk[0] > 1), key=lambda walk: -walk[0])
         # The longest walks are the command's own loops, the others make commands.
         own, rest = walks[:1 + deep], walks[1 + deep:]
