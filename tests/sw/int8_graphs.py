@@ -1,4 +1,4 @@
-"""Random graphs of one operator on int8."""
+"""Random graphs of int8 operators."""
 
 import dataclasses
 
@@ -156,3 +156,74 @@ CASES = {"conv": random_conv, "depthwise": random_depthwise, "linear": random_li
          **{op: lambda rng, op=op: random_pool(rng, op) for op in ("average_pool", "max_pool")},
          **{op: lambda rng, op=op: random_sum(rng, op) for op in ("add", "sub", "mul")},
          **{f: lambda rng, f=f: random_unary(rng, f) for f in ("relu", "relu6")}}
+
+
+class Network:
+    """A graph that grows node by node."""
+
+    def __init__(self, rng, *inputs):
+        self.rng = rng
+        self.tensors = {tensor.name: tensor for tensor in inputs}
+        self.inputs = [tensor.name for tensor in inputs]
+        self.nodes = []
+
+    def add(self, op, inputs, quantisation=None, **attributes):
+        if "rounding" in OPERATORS[op].attributes:
+            attributes = {"rounding": "twice", **attributes}
+        if "activation" in OPERATORS[op].attributes:
+            attributes = {"activation": "none", **attributes}
+        name = f"t{len(self.nodes)}"
+        shape = shape_of(op, attributes, [self.tensors[one].shape for one in inputs])
+        self.tensors[name] = Tensor(name=name, shape=shape, dtype="int8",
+                                    quantisation=quantisation or scaled(self.rng))
+        self.nodes.append(Node(name=f"{len(self.nodes)}:{op}", op=op, inputs=tuple(inputs),
+                               output=name, attributes=attributes))
+        return name
+
+    def conv(self, source, outputs, kernel=3, quantisation=None, pads=None):
+        number, x = len(self.nodes), self.tensors[source]
+        w = dataclasses.replace(weights(self.rng, (outputs, kernel, kernel, x.shape[3])),
+                                name=f"w{number}")
+        b = dataclasses.replace(biases(self.rng, x, w), name=f"b{number}")
+        self.tensors |= {w.name: w, b.name: b}
+        side = (kernel // 2, kernel // 2)
+        return self.add("conv", (source, w.name, b.name), quantisation, stride=(1, 1),
+                        pads=(side, side) if pads is None else pads, dilation=(1, 1), groups=1)
+
+    def same(self, op, source, **attributes):
+        """An operator whose result has its source's scale."""
+        return self.add(op, (source,), self.tensors[source].quantisation, **attributes)
+
+    def graph(self, *outputs):
+        return Graph(name="network", tensors=self.tensors, nodes=self.nodes, inputs=self.inputs,
+                     outputs=list(outputs))
+
+
+def grown(rng):
+    """A random network of convolutions, sums and what moves elements, with branches."""
+    q = scaled(rng)
+    net = Network(rng, image(rng, (1, 6, 7, 3), quantisation=q))
+    names = [net.conv("x", int(rng.choice([8, 16, 5])), quantisation=q)]
+    for _ in range(9):
+        source = str(rng.choice(names))
+        shape = net.tensors[source].shape
+        kind = rng.choice(["conv", "pad", "turn", "concat", "concat", "add", "table"])
+        same = [name for name in names if net.tensors[name].shape[:3] == shape[:3]]
+        if kind == "conv":
+            names.append(net.conv(source, int(rng.choice([8, 16, 3])), quantisation=q))
+        elif kind == "pad" and max(shape) < 20:
+            pads = tuple(tuple(pair) for pair in rng.integers(0, 2, (2, 2)).tolist())
+            names.append(net.same("pad", source, pads=((0, 0), *pads, (0, 0))))
+        elif kind == "turn":
+            names.append(net.same("transpose", source, order=(0, 2, 1, 3)))
+        elif kind == "concat":
+            chosen = rng.choice(same, min(len(same), 3), replace=False).tolist()
+            if sum(net.tensors[one].shape[3] for one in chosen) <= 48:
+                names.append(net.add("concat", chosen, q, axis=3))
+        elif kind == "add":
+            other = [name for name in same if net.tensors[name].shape == shape]
+            names.append(net.add("add", (source, str(rng.choice(other))), q))
+        else:
+            names.append(net.add("unary", (source,), q, function="relu"))
+    used = {name for node in net.nodes for name in node.inputs}
+    return net.graph(*[name for name in names if name not in used or rng.random() < 0.2])

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import references
-from configurations import LEAST, core
+from compiled import CORES, check
+from configurations import core
 from int8_graphs import (
     CASES,
     biases,
@@ -20,7 +21,6 @@ from int8_graphs import (
 from systolith.compiler.compile import compile_model
 from systolith.compiler.network import Network
 from systolith.compiler.pointwise import averages
-from systolith.device import ModelDevice
 from systolith.models import Graph, Node, Quantisation, Tensor
 from systolith.models.evaluate import evaluate
 from systolith.models.quantiser import quantised_model
@@ -29,38 +29,7 @@ from systolith_hw.config import CoreConfig
 from trained import trained
 
 ON_CORE = ("conv", "depthwise", "linear", "average_pool", "max_pool", "add", "mul", "convert",
-           "relu")
-CORES = {
-    "8x8": core(8, 8, 2),
-    "3x5": core(3, 5, 2, {"act_rows": 2048}),
-    "5x3 least loops": core(5, 3, 1, {"act_rows": 2048, "acc_rows": 16}, LEAST),
-    "4x3 lanes with gaps": core(4, 3, 4),
-    "small memories": core(8, 8, 2, {"act_rows": 128, "act_banks": 1, "wgt_rows": 64,
-                                     "acc_rows": 16}),
-    "int4 cells": CoreConfig().overridden(
-        ["array.weights=int8,int4", "array.cell=int4", "array.strategy=soft"]),
-}
-
-
-def run(network, config, *inputs, order=None):
-    device = ModelDevice(config, memory_bytes=network.memory_bytes, order=order)
-    return network.run(device, *inputs)
-
-
-def check(graph, config, *, seed, orders=(None, 0, 1), host_ops=(), exact=True):
-    """A graph, compiled, computes on random inputs what it is; engines in any order."""
-    network = compile_model(graph, config=config, exact=exact)
-    assert network.host_ops == list(host_ops), [layer.host for layer in network.layers]
-    rng = np.random.default_rng(seed)
-    given = {name: rng.integers(-128, 128, graph.tensors[name].shape).astype(np.int8)
-             for name in graph.inputs}
-    wanted = evaluate(graph, given)
-    for order in orders:
-        found = run(network, config, *given.values(), order=order)
-        for name, array in zip(graph.outputs, found, strict=True):
-            off = np.abs(array.astype(int) - wanted[name]).max()
-            assert off <= (0 if exact else 1), f"seed {seed}, order {order}"
-    return network
+           "relu", "concat", "pad", "transpose")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -71,7 +40,7 @@ def test_operators_on_the_core_equal_the_graphs(case, name, seed):
     check(CASES[case](rng), CORES[name], seed=seed)
 
 
-@pytest.mark.parametrize("case", ["concat", "pad", "transpose", "sub"])
+@pytest.mark.parametrize("case", ["sub", "softmax"])
 def test_other_operators_run_on_the_host_and_say_why(case):
     graph = CASES[case](np.random.default_rng(3))
     network = check(graph, CORES["8x8"], seed=3, host_ops=["0:node"])
@@ -263,7 +232,7 @@ def test_compiling_twice_gives_the_same_file_and_the_file_the_same_network():
 
 
 def test_a_network_with_host_steps_is_stored_whole():
-    graph = CASES["concat"](np.random.default_rng(3))
+    graph = CASES["sub"](np.random.default_rng(3))
     raw = compile_model(graph, config=CORES["8x8"]).to_bytes()
     given = [np.ones(graph.tensors[name].shape, np.int8) for name in graph.inputs]
     wanted = evaluate(graph, dict(zip(graph.inputs, given, strict=True)))["y"]

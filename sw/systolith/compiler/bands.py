@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from .lives import NO_PADS
 from .maps import FeatureMap, NoRoom, View
-from .places import NO_PADS, Places
+from .places import Places
 
 __all__ = ["Banded", "Window", "append_in_bands"]
 

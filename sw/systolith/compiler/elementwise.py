@@ -11,8 +11,9 @@ from ..models.graph import Graph, Node
 from ..models.integers import ADD_BITS, limits
 from ..quantise import quantise_multiplier
 from ..vector.tables import byte_table
+from .lives import Unsupported
 from .maps import FeatureMap, NoRoom
-from .places import Places, Unsupported
+from .places import Places
 from .pointwise import Sum, emit_product, emit_scaled, emit_table, piece_rows
 from .sums import TwoPasses, every_pair, product_scale, two_passes
 

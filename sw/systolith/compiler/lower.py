@@ -7,6 +7,7 @@ from systolith_hw.config import CoreConfig
 from ..image import Image
 from ..models.graph import Graph
 from ..program import Program
+from .moves import without_moves
 from .operators import Operators
 from .ordered import ordered
 
@@ -52,7 +53,7 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True) -> Lowered:
         A node that the core does not do, or for which a memory is too small.
     """
     spare_row = config.memory.act_rows - 1
-    graph = _long_before_sums(graph)
+    graph = _long_before_sums(without_moves(graph))
     work = Operators(graph, config, exact=exact)
     parts = []
     for number, node in enumerate(graph.nodes):

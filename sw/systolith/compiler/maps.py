@@ -62,6 +62,10 @@ class Channels:
         """Whether channels follow each other without a gap."""
         return self.unit == self.pitch
 
+    def aligned(self, channel: int) -> bool:
+        """Whether a plane begins with a channel, so that it may be the first of a part."""
+        return channel % self.unit == 0 == self.slot(channel) % self.width
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
@@ -131,23 +135,20 @@ class FeatureMap:
                 + (y + self.border[0][0]) * self.across + (x + self.border[1][0]) * self.beside)
 
     def part(self, first: Shape, shape: Shape, step: tuple[int, int] = (1, 1)) -> "FeatureMap":
-        """Images, rows, columns and channels from ``first`` on, without a border.
+        """Images, rows, columns and channels from ``first`` on, a border only where they have the
+        map's.
 
         Raises
         ------
         ValueError
-            ``aligned`` says no.
+            No plane begins with the first channel.
         """
-        if not self.aligned(first[3]):
+        if not self.channels.aligned(first[3]):
             raise ValueError(f"channels must begin with a plane, not with {first[3]!r}")
         plane = self.channels.slot(first[3]) // self.channels.width
-        return replace(self, shape=shape, border=((0, 0), (0, 0)), within=self, step=step,
-                       base=self.row(first[0], plane, first[1], first[2]))
-
-    def aligned(self, channel: int) -> bool:
-        """Whether a plane begins with a channel, so that one may be the first of a part."""
-        return channel % self.channels.unit == 0 == (
-            self.channels.slot(channel) % self.channels.width)
+        border = self.border if shape[1:3] == self.shape[1:3] else ((0, 0), (0, 0))
+        return replace(self, shape=shape, border=border, within=self, step=step, base=self.row(
+            first[0], plane, first[1] - border[0][0], first[2] - border[1][0]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,18 +12,19 @@ from ..models.graph import Graph, Node
 from ..models.integers import limits
 from ..quantise import quantise_multiplier
 from ..vector.pooling import Pooling
+from .arrange import Arranging
 from .bands import Banded, Window, append_in_bands
 from .convolution import Convolution, Gather, Gathered, emit_convolution
-from .elementwise import PAIRS, Elementwise
+from .elementwise import PAIRS
 from .exact import rounded_even, rounded_once
+from .lives import Unsupported, map_shape
 from .maps import FeatureMap, NoRoom, Shape, View
-from .places import Unsupported, map_shape
 from .pointwise import averages, emit_pooling, emit_softmax
 
 __all__ = ["Operators"]
 
 
-class Operators(Elementwise):
+class Operators(Arranging):
     """Appends the commands of one node after the other.
 
     Parameters
@@ -183,9 +184,6 @@ class Operators(Elementwise):
             conv = self._product(node, weights[:, None, None, :])
             source = self.map_of(x)
         emit_convolution(self.emitter, conv, source, self.new_map(node.output))
-
-    def _reshape(self, node: Node) -> None:
-        self.aliases[node.output] = self.root(node.inputs[0])
 
     def _add(self, node: Node) -> None:
         self._of_pair(node)

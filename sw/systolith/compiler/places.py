@@ -1,6 +1,6 @@
 """Where the tensors of a graph lie while its operators are done one after the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from itertools import product
@@ -15,27 +15,15 @@ from ..models.graph import Graph, Node
 from ..regions import Regions
 from ..tiling import MAX_RUN_BYTES
 from .emitter import Emitter
-from .maps import Border, Channels, FeatureMap, NoRoom, Shape, Space, View
+from .lives import NO_PADS, Lives, Share, map_shape
+from .maps import Channels, FeatureMap, NoRoom, Shape, Space, View
 
-__all__ = ["NO_PADS", "Change", "Places", "Shape", "Unsupported", "map_shape"]
+__all__ = ["Change", "Places"]
 
-NO_PADS: Border = ((0, 0), (0, 0))
 Change = Callable[[FeatureMap, FeatureMap], None]
 
 
-class Unsupported(ValueError):
-    """An operator that is not for the core; says why."""
-
-
-def map_shape(shape: Sequence[int]) -> Shape:
-    """Images, height, width and channels of a tensor."""
-    if len(shape) > 4:
-        raise Unsupported(f"tensors must have at most 4 dimensions, not {tuple(shape)!r}")
-    images, height, width, depth = (1,) * (4 - len(shape)) + tuple(shape)
-    return images, height, width, depth
-
-
-class Places:
+class Places(Lives):
     """Maps in the activation scratchpad and tensors in system memory, from node to node.
 
     What is not needed soon goes to system memory where the scratchpad is full, and comes back when
@@ -61,75 +49,22 @@ class Places:
     current : Node
     """
     def __init__(self, graph: Graph, config: CoreConfig):
-        self.graph, self.config = graph, config
+        super().__init__(graph, Channels.of(config))
+        self.config = config
         self.regions = Regions()
         self.emitter = Emitter(config, self.regions)
-        self.channels = Channels.of(config)
         # A row is left to commands that only wait.
         self.space = Space("memory.act_rows", config.memory.act_rows - 1)
         self.maps: dict[str, FeatureMap] = {}
         self.aliases: dict[str, str] = {}
         self.numbers = {node.name: number for number, node in enumerate(self.graph.nodes)}
+        self.made = {node.output: number for number, node in enumerate(self.graph.nodes)}
         self.filled: set[str] = set()   # maps whose borders are
         self.kept: set[str] = set()     # maps that the current node needs
         self.aside: dict[str, View] = {}    # in system memory
-        self.last = self._last_uses()
-        self.heirs = self._heirs()
-        self.borders = self._borders()
         self.inputs: dict[str, Tensor] = {}
         self.current: Node = graph.nodes[0]
         self.lent: list[str] = []
-
-    def _last_uses(self) -> dict[str, int]:
-        """Number of the last node that takes each tensor, also by its aliases."""
-        last: dict[str, int] = {}
-        of: dict[str, str] = {}
-        for number, node in enumerate(self.graph.nodes):
-            for name in node.inputs:
-                last[of.get(name, name)] = number
-            if node.op == "reshape":
-                of[node.output] = of.get(node.inputs[0], node.inputs[0])
-        for name in self.graph.outputs:
-            last[of.get(name, name)] = len(self.graph.nodes)
-        return last
-
-    def consumers(self, name: str) -> list[Node]:
-        return [node for node in self.graph.nodes if name in node.inputs]
-
-    def _heirs(self) -> dict[str, str]:
-        """For each sum or product the operand in whose place it is written: one that nothing takes
-        later, the older of two."""
-        makers = {node.output: number for number, node in enumerate(self.graph.nodes)}
-        heirs = {}
-        for number, node in enumerate(self.graph.nodes):
-            if node.op in ("add", "mul"):
-                tensors = self.graph.tensors
-                ending = [name for name in node.inputs if self.last.get(name) == number
-                          and tensors[name].data is None
-                          and tensors[name].shape == tensors[node.output].shape]
-                if ending:
-                    heirs[node.output] = min(ending, key=lambda name: makers.get(name, -1))
-        return heirs
-
-    def _borders(self) -> dict[str, Border]:
-        """The most padding that convolutions read around each tensor, or what is written in its
-        place."""
-        borders = {}
-        for name in self.graph.tensors:
-            pads = [node["pads"] for node in self.consumers(name) if node.op == "conv"]
-            borders[name] = _most([NO_PADS, *pads])
-        for node in reversed(self.graph.nodes):
-            if node.op == "reshape":    # the same map
-                source = node.inputs[0]
-                borders[source] = _most([borders[source], borders[node.output]])
-        for made in reversed([node.output for node in self.graph.nodes]):
-            if made in self.heirs:
-                before = self.heirs[made]
-                borders[before] = _most([borders[before], borders[made]])
-        for node in self.graph.nodes:
-            if node.output in self.heirs:
-                borders[node.output] = borders[self.heirs[node.output]]
-        return borders
 
     def new_map(self, name: str, shape: Shape | None = None) -> FeatureMap:
         """Room in the scratchpad for a tensor, or for its elements in another shape.
@@ -138,15 +73,35 @@ class Places:
         ------
         NoRoom
         """
-        tensor = self.graph.tensors[name]
-        if tensor.dtype != "int8":
-            raise Unsupported(f"tensor {name!r} must be int8, not {tensor.dtype}")
-        made = FeatureMap(shape=shape or map_shape(tensor.shape), channels=self.channels,
-                          border=self.borders[name])
+        share = self.shares.get(name)
+        shape = shape or map_shape(self.graph.tensors[name].shape)
+        if share is not None:
+            made = self._part(name, share, shape)
+            if made is not None:
+                return made
+        made = FeatureMap(shape=shape, channels=self.channels, border=self.borders[name])
         self.kept.add(name)
         made = replace(made, base=self.take(name, made.rows))
         self.maps[name] = made
         return made
+
+    def _part(self, name: str, share: Share, shape: Shape) -> FeatureMap | None:
+        """The place of a tensor in what it becomes a part of, where there is room for that."""
+        whole = self.maps.get(share.whole)
+        if whole is None and self.numbers[self.current.name] > self.made[share.whole]:
+            return None
+        try:
+            whole = whole or self.new_map(share.whole)
+        except NoRoom:
+            self._part_from(share.whole)
+            return None
+        self.kept |= {name, share.whole}
+        self.maps[name] = whole.part(share.first, shape)
+        return self.maps[name]
+
+    def _part_from(self, whole: str) -> None:
+        """Let tensors that would be parts of another one be maps of their own."""
+        self.shares = {name: share for name, share in self.shares.items() if share.whole != whole}
 
     def fill_border(self, name: str) -> None:
         """Fill the border of a map that a convolution is about to read for the first time.
@@ -243,8 +198,10 @@ class Places:
                 return self.space.take(owner, rows)
             except NoRoom:
                 now = self.numbers[self.current.name]
+                kept = self.kept | {self.shares[name].whole for name in self.kept
+                                    if name in self.shares}
                 idle = {name: self._next_use(name, now) for name in self.maps
-                        if name not in self.kept}
+                        if name not in kept and name in self.space.used}
                 if not idle:
                     raise
                 name = max(idle, key=lambda name: idle[name])
@@ -257,19 +214,47 @@ class Places:
                     len(self.graph.nodes))
 
     def put_aside(self, name: str) -> None:
-        """Move a map to system memory."""
-        values = self.maps.pop(name)
+        """Move a map to system memory; of one whose parts are not all there, those that are."""
+        parts = self.parts(name)
+        if parts and self.numbers[self.current.name] <= self.made[name]:
+            for part in parts:
+                self.put_aside(part)
+            self._part_from(name)
+        else:
+            self._stored(name)
+            for part in parts:      # whoever takes one later takes it from there
+                shape = self.maps[part].shape
+                self.aside.setdefault(part, self.aside[name].part(self.shares[part].first, shape))
+                self.forget_map(part)
+        self.forget_map(name)
+
+    def parts(self, whole: str) -> list[str]:
+        """Maps that are parts of another one."""
+        return [name for name, share in self.shares.items()
+                if share.whole == whole and name in self.maps
+                and self.maps[name].within is not None]
+
+    def forget_map(self, name: str) -> None:
+        """Have a tensor no more in the scratchpad."""
+        del self.maps[name]
+        self.filled.discard(name)
+        if name in self.space.used:     # otherwise it is a part
+            self.space.give(name)
+
+    def _stored(self, name: str) -> None:
+        """Have a map also in system memory."""
         if name not in self.aside:
+            values = self.maps[name]
             self.aside[name] = View.dense(self.regions.take(prod(values.shape)), values.shape)
             self.transfer("store", self.aside[name], values)
-        self.space.give(name)
-        self.filled.discard(name)
 
-    def to_memory(self, name: str) -> View:
-        """Have a tensor in system memory, and not in the scratchpad."""
+    def to_memory(self, name: str, *, keep: bool = False) -> View:
+        """Have a tensor in system memory, and not in the scratchpad but with ``keep``."""
         root = self.root(name)
         if root in self.maps:
-            self.put_aside(root)
+            self._stored(root)
+            if not keep:
+                self.forget_map(root)
         elif root not in self.aside:
             self.aside[root] = self._given(root)
         if root != name:    # the same elements
@@ -323,7 +308,8 @@ class Places:
         """Everything that appending commands changes, for ``restore``."""
         return {
             "places": {name: copy(getattr(self, name)) for name in (
-                "maps", "aliases", "filled", "kept", "aside", "last", "inputs", "lent")},
+                "maps", "aliases", "filled", "kept", "aside", "last", "inputs", "lent",
+                "shares")},
             "space": dict(self.space.used), "next": dict(self.emitter.next_row),
             "half": self.emitter.half, "commands": len(self.emitter.program.commands),
             "end": self.regions.end, "segments": len(self.regions.segments)}
@@ -369,20 +355,14 @@ class Places:
                                       **here)
 
     def output_of(self, name: str) -> Tensor:
-        """A tensor in system memory, where it is put if it is not there.
-
-        Any shape of the same elements, one after the other, is the same in memory.
-        """
-        root, tensor = self.root(name), self.graph.tensors[name]
-        if root not in self.maps and root not in self.aside:
-            self._load(root, root)
-        if root in self.maps:
-            made = self.regions.tensor(name, tensor.shape, "int8")
-            self.transfer("store", View.dense(made.address, self.maps[root].shape),
-                          self.maps[root])
-            return made
+        """A tensor in system memory, where it is put if it is not there."""
+        tensor = self.graph.tensors[name]
+        view = self.to_memory(name, keep=True)
+        if tuple(view.shape) == map_shape(tensor.shape):
+            return Tensor(name=name, address=view.address, shape=tensor.shape, dtype="int8",
+                          strides=view.strides[4 - len(tensor.shape):])
         strides = [prod(tensor.shape[axis + 1:]) for axis in range(len(tensor.shape))]
-        return Tensor(name=name, address=self.dense(root).address, shape=tensor.shape,
+        return Tensor(name=name, address=self.dense(self.root(name)).address, shape=tensor.shape,
                       dtype="int8", strides=tuple(strides))
 
     def forget(self, number: int) -> None:
@@ -390,12 +370,6 @@ class Places:
         node = self.graph.nodes[number]
         for name in {self.root(name) for name in (*node.inputs, node.output)}:
             if self.last.get(name, -1) <= number and name in self.maps:
-                self.space.give(name)
-                del self.maps[name]
-
-
-def _most(borders: Sequence[Border]) -> Border:
-    """The largest of each side."""
-    (top, bottom), (left, right) = ([max(border[axis][side] for border in borders)
-                                     for side in range(2)] for axis in range(2))
-    return (top, bottom), (left, right)
+                for part in self.parts(name):
+                    self.forget_map(part)
+                self.forget_map(name)

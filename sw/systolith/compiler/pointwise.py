@@ -19,8 +19,8 @@ from .emitter import Emitter, Keep, Passing, Piece
 from .maps import FeatureMap
 from .sums import TwoPasses
 
-__all__ = ["Sum", "averages", "emit_pooling", "emit_product", "emit_scaled", "emit_softmax",
-           "emit_table", "piece_rows"]
+__all__ = ["Sum", "averages", "emit_copy", "emit_pooling", "emit_product", "emit_scaled",
+           "emit_softmax", "emit_table", "piece_rows"]
 
 PIECE_GROUPS = 256      # lane groups of a piece: several times the vector unit's latency
 
@@ -116,6 +116,13 @@ def emit_scaled(emitter: Emitter, source: FeatureMap, target: FeatureMap, **how:
     def keep(passes: Passes, piece: Piece, number: int) -> None:
         elements.requantise(passes, _rows_of(emitter, source, piece),
                             _rows_of(emitter, target, piece), **how)
+    _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
+
+
+def emit_copy(emitter: Emitter, source: FeatureMap, target: FeatureMap) -> None:
+    """Append a copy of a map."""
+    def keep(passes: Passes, piece: Piece, number: int) -> None:
+        passes.step(_rows_of(emitter, source, piece), result=_rows_of(emitter, target, piece))
     _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
 
 

@@ -1,0 +1,27 @@
+"""Compiled networks of one operator or few on the emitted Verilog: every byte."""
+
+import numpy as np
+import pytest
+from int8_graphs import grown
+from systolith.compiler.compile import compile_model
+from systolith.device import open_device
+from systolith.models.evaluate import evaluate
+from systolith_hw.config import CoreConfig
+
+
+def check(graph, config, *, seed):
+    network = compile_model(graph, config=config)
+    assert network.host_ops == []
+    rng = np.random.default_rng(seed)
+    given = {name: rng.integers(-128, 128, graph.tensors[name].shape).astype(np.int8)
+             for name in graph.inputs}
+    wanted = evaluate(graph, given)
+    with open_device("rtl", config, memory_bytes=network.memory_bytes) as device:
+        found = network.run(device, *given.values())
+    for name, array in zip(graph.outputs, found, strict=True):
+        assert np.array_equal(array, wanted[name]), f"seed {seed}, {name}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_networks_that_move_elements_equal_the_graph(seed):
+    check(grown(np.random.default_rng([seed, 21])), CoreConfig.preset("demo"), seed=seed)
