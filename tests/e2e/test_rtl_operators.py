@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from int8_graphs import grown
+from int8_graphs import CASES, grown
 from systolith.compiler.compile import compile_model
 from systolith.device import open_device
 from systolith.models.evaluate import evaluate
@@ -25,3 +25,8 @@ def check(graph, config, *, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_networks_that_move_elements_equal_the_graph(seed):
     check(grown(np.random.default_rng([seed, 21])), CoreConfig.preset("demo"), seed=seed)
+
+
+@pytest.mark.parametrize("case", ["transposed_conv", "mul", "concat", "transpose", "pad"])
+def test_operators_equal_the_graphs(case):
+    check(CASES[case](np.random.default_rng([3, 7])), CoreConfig.preset("demo"), seed=3)

@@ -67,6 +67,21 @@ def random_conv(rng):
                             "groups": 1}, [x, w, biases(rng, x, w)], like(rng), 1)
 
 
+def random_transposed_conv(rng):
+    size, stride, kernel = (tuple(rng.integers(1, most, 2).tolist()) for most in (7, 4, 5))
+    inputs, outputs = rng.integers(1, 9, 2).tolist()
+    pads = ((0, 0), (0, 0))
+    if rng.random() < 0.6:      # SAME: as many results as pixels times the stride
+        pads = same_pads([n * s for n, s in zip(size, stride, strict=True)], kernel, stride)
+        pads = tuple((before, (n - 1) * s + k - n * s - before) for (before, _), n, s, k in zip(
+            pads, size, stride, kernel, strict=True))
+    x, w = image(rng, (1, *size, inputs)), weights(rng, (outputs, *kernel, inputs))
+    return made_of("transposed_conv", {
+        "stride": stride, "dilation": (1, 1), "pads": pads, "groups": 1,
+        "activation": str(rng.choice(["none", "relu", "relu6"]))},
+        [x, w, biases(rng, x, w)], like(rng), 1)
+
+
 def random_depthwise(rng):
     size = tuple(rng.integers(5, 12, 2).tolist())
     kernel = tuple(rng.integers(1, 4, 2).tolist())
@@ -150,7 +165,8 @@ def random_convert(rng):
     return made_of("convert", {}, [image(rng, (1, 256))], like(rng), 1)
 
 
-CASES = {"conv": random_conv, "depthwise": random_depthwise, "linear": random_linear,
+CASES = {"conv": random_conv, "transposed_conv": random_transposed_conv,
+         "depthwise": random_depthwise, "linear": random_linear,
          "softmax": random_softmax, "concat": random_concat, "pad": random_pad,
          "transpose": random_transpose, "convert": random_convert,
          **{op: lambda rng, op=op: random_pool(rng, op) for op in ("average_pool", "max_pool")},

@@ -28,8 +28,8 @@ from systolith.models.read import read_model
 from systolith_hw.config import CoreConfig
 from trained import trained
 
-ON_CORE = ("conv", "depthwise", "linear", "average_pool", "max_pool", "add", "mul", "convert",
-           "relu", "concat", "pad", "transpose")
+ON_CORE = ("conv", "depthwise", "transposed_conv", "linear", "average_pool", "max_pool", "add",
+           "mul", "convert", "relu", "concat", "pad", "transpose")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -103,6 +103,30 @@ def test_averages_whose_halves_go_to_even_run_on_the_core_where_there_are_none(k
                                      "pads": ((0, 0), (0, 0)), "rounding": "even"},
                     [x], like(rng, x.quantisation), 1)
     check(graph, CORES["8x8"], seed=1, host_ops=["0:node"] if on_host else [])
+
+
+def upward(rng, size, stride, kernel, groups=1, dilation=(1, 1), pads=((1, 0), (0, 1))):
+    x, w = image(rng, (1, *size, 6)), weights(rng, (12, *kernel, 6 // groups))
+    return made_of("transposed_conv", {
+        "stride": stride, "dilation": dilation, "pads": pads, "groups": groups,
+        "activation": "none"}, [x, w, biases(rng, x, w)], like(rng), 1)
+
+
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("stride, kernel, groups, dilation, pads", [
+    ((2, 3), (3, 3), 2, (1, 2), ((1, 0), (2, 1))), ((2, 2), (2, 3), 1, (2, 2), ((0, -1), (0, -1))),
+    ((3, 1), (2, 4), 3, (1, 1), ((0, -2), (3, 3))), ((1, 2), (1, 1), 1, (1, 1), ((0, 0), (0, 0)))])
+def test_transposed_convolutions_of_any_group_dilation_and_pads(name, stride, kernel, groups,
+                                                                dilation, pads):
+    graph = upward(np.random.default_rng(5), (5, 4), stride, kernel, groups, dilation, pads)
+    check(graph, CORES[name], seed=5)
+
+
+@pytest.mark.parametrize("stride, kernel", [((2, 2), (3, 3)), ((3, 2), (5, 2)), ((4, 1), (3, 3))])
+def test_transposed_convolutions_run_in_bands(stride, kernel):
+    graph = upward(np.random.default_rng(5), (17, 5), stride, kernel)
+    network = check(graph, CORES["small memories"], seed=5)
+    assert network.layers[0].moved_bytes > 2 * graph.tensors["y"].elements
 
 
 @pytest.mark.parametrize("op", ["add", "mul", "relu", "convert"])

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from ..layout import aligned
 from .lives import NO_PADS
 from .maps import FeatureMap, NoRoom, View
 from .places import Places
 
-__all__ = ["Banded", "Window", "append_in_bands"]
+__all__ = ["Banded", "Spread", "Window", "append_in_bands"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,18 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spread(Window):
+    """That of a transposed convolution, whose ``stride`` results at a time need ``size`` rows of a
+    source from ``top`` above the first one's own."""
+    def rows(self, band: range, height: int) -> tuple[range, int, int]:
+        first = band.start // self.stride - self.top
+        end = (band.stop - 1) // self.stride - self.top + self.size
+        start = min(max(0, first), height - 1)
+        inside = range(start, max(min(height, end), start + 1))
+        return inside, inside.start - first, end - inside.stop
+
+
+@dataclass(frozen=True, kw_only=True)
 class Banded:
     """An operator that can be done in bands.
 
@@ -41,10 +54,13 @@ class Banded:
         missing above.
     fill : int or None
         What missing rows and columns hold; None: they are not read.
+    step : int
+        Rows of bands are multiples of it.
     """
     window: Window
     emit: Callable[[list[FeatureMap], FeatureMap, int], None]
     fill: int | None = None
+    step: int = 1
 
 
 def append_in_bands(places: Places, sources: Sequence[View], made: str, banded: Banded) -> None:
@@ -58,9 +74,9 @@ def append_in_bands(places: Places, sources: Sequence[View], made: str, banded: 
     """
     target = places.reserve(made)
     height = target.shape[1]
-    tries = [(height, 1)]
-    while tries[-1][0] > 1:
-        tries.append((-(-tries[-1][0] // 2), 2))
+    tries = [(aligned(height, banded.step), 1)]
+    while tries[-1][0] > banded.step:
+        tries.append((aligned(-(-tries[-1][0] // 2), banded.step), 2))
     for rows, copies in tries:
         state = places.state()
         try:
@@ -68,7 +84,7 @@ def append_in_bands(places: Places, sources: Sequence[View], made: str, banded: 
             return
         except NoRoom:
             places.restore(state)
-    _append(places, sources, target, banded, 1, 1)
+    _append(places, sources, target, banded, banded.step, 1)
 
 
 def _append(places: Places, sources: Sequence[View], made: View, banded: Banded, rows: int,
@@ -96,7 +112,8 @@ def _append(places: Places, sources: Sequence[View], made: View, banded: Banded,
 
 
 def _border(banded: Banded, above: int, below: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    return NO_PADS if banded.fill is None else ((above, below), banded.window.beside)
+    return NO_PADS if banded.fill is None else (
+        (max(0, above), max(0, below)), banded.window.beside)
 
 
 def _append_band(places: Places, sources: Sequence[View], made: View, banded: Banded, image: int,

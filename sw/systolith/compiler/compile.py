@@ -10,7 +10,7 @@ from systolith_hw.isa import LoadMode, Opcode
 
 from ..cycles import predict_cycles
 from ..image import Image
-from ..models.graph import Graph, Node, Tensor
+from ..models.graph import PRODUCTS, Graph, Node, Tensor
 from ..models.read import read_model
 from ..program import Program, decode_program
 from .lower import Lowered, Refused, lower
@@ -121,7 +121,7 @@ def _part(graph: Graph, nodes: Sequence[Node]) -> Graph:
 
 
 def _layer(graph: Graph, node: Node, hosts: dict[str, str]) -> Layer:
-    weights = graph.of(node, 1).dtype if node.op in ("conv", "linear") else ""
+    weights = graph.of(node, 1).dtype if node.op in PRODUCTS else ""
     return Layer(name=node.name, op=node.op, shape=graph.output(node).shape, weights=weights,
                  macs=graph.macs(node), host=hosts.get(node.name, ""))
 

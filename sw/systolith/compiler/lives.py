@@ -10,7 +10,8 @@ from ..models.evaluate import computed
 from ..models.graph import Graph, Node
 from .maps import Border, Channels, Shape
 
-__all__ = ["NO_PADS", "Lives", "Share", "Unsupported", "change_of", "map_shape", "parts_of"]
+__all__ = ["NO_PADS", "Lives", "Share", "Unsupported", "change_of", "map_shape", "padding_of",
+           "parts_of", "taps_of"]
 
 NO_PADS: Border = ((0, 0), (0, 0))
 ALIASES = ("reshape", "transpose", "pad", "concat")     # that make no map of their own
@@ -55,6 +56,34 @@ def change_of(graph: Graph, node: Node, number: int) -> np.ndarray | None:
                  attributes=node.attributes)
     made = computed(graph, alone, every.reshape(shape)).reshape(-1)
     return None if np.array_equal(made, every) else made
+
+
+def taps_of(kernel: int, stride: int, dilation: int, before: int) -> list[dict[int, int]]:
+    """Of a transposed convolution along one dimension, for each place of a result within the
+    stride: which of the kernel's weights meet which pixel, counted from the result's."""
+    return [{weight: (place + before - weight * dilation) // stride for weight in range(kernel)
+             if (place + before - weight * dilation) % stride == 0} for place in range(stride)]
+
+
+def padding_of(graph: Graph, node: Node) -> Border:
+    """Pixels that a node reads around its source."""
+    if node.op == "conv":
+        return node["pads"]
+    if node.op != "transposed_conv":
+        return NO_PADS
+    sizes = zip(graph.of(node, 0).shape[1:3], graph.output(node).shape[1:3],
+                graph.of(node, 1).shape[1:3], node["stride"], node["dilation"], node["pads"],
+                strict=True)
+    sides = []
+    for size, made, kernel, stride, dilation, (before, _) in sizes:
+        taps = taps_of(kernel, stride, dilation, before)
+        low = min((place for one in taps for place in one.values()), default=0)
+        # Empty ones are a weight of 0 under the pixel itself.
+        ends = [(made - 1 - number) // stride + max(one.values(), default=0)
+                for number, one in enumerate(taps)]
+        sides.append((max(0, -low), max(0, max(ends) - size + 1)))
+    top, left = sides
+    return top, left
 
 
 class Lives:
@@ -154,7 +183,7 @@ class Lives:
 
     def _borders(self) -> dict[str, Border]:
         borders = {name: most([NO_PADS, *(
-            node["pads"] for node in self.consumers(name) if node.op == "conv")])
+            padding_of(self.graph, node) for node in self.consumers(name))])
             for name in self.graph.tensors}
         pads = {node.output: node["pads"][1:3] for node in self.graph.nodes
                 if node.output in self.grown}

@@ -146,7 +146,8 @@ class FeatureMap:
         if not self.channels.aligned(first[3]):
             raise ValueError(f"channels must begin with a plane, not with {first[3]!r}")
         plane = self.channels.slot(first[3]) // self.channels.width
-        border = self.border if shape[1:3] == self.shape[1:3] else ((0, 0), (0, 0))
+        whole = step == (1, 1) and shape[1:3] == self.shape[1:3]
+        border = self.border if whole else ((0, 0), (0, 0))
         return replace(self, shape=shape, border=border, within=self, step=step, base=self.row(
             first[0], plane, first[1] - border[0][0], first[2] - border[1][0]))
 

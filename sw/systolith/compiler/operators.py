@@ -13,13 +13,14 @@ from ..models.integers import limits
 from ..quantise import quantise_multiplier
 from ..vector.pooling import Pooling
 from .arrange import Arranging
-from .bands import Banded, Window, append_in_bands
+from .bands import Banded, Spread, Window, append_in_bands
 from .convolution import Convolution, Gather, Gathered, emit_convolution
 from .elementwise import PAIRS
 from .exact import rounded_even, rounded_once
-from .lives import Unsupported, map_shape
+from .lives import Unsupported, map_shape, padding_of
 from .maps import FeatureMap, NoRoom, Shape, View
 from .pointwise import averages, emit_pooling, emit_softmax
+from .transposed import phases_of
 
 __all__ = ["Operators"]
 
@@ -170,6 +171,25 @@ class Operators(Arranging):
             self.emitter, source, gathered, conv.stride[1]))
         self.space.give("gathered")
 
+    def _transposed_conv(self, node: Node) -> None:
+        x = node.inputs[0]
+        if self.graph.of(node, 1).data is None:
+            raise Unsupported("weights must be constant, not computed")
+        source = self.map_of(x)
+        self.fill_border(x)
+        self._emit_phases(node, source, self.new_map(node.output), 0)
+
+    def _emit_phases(self, node: Node, source: FeatureMap, target: FeatureMap,
+                     down: int) -> None:
+        """Append the convolutions that a transposed one is, of a source of which ``down`` rows are
+        missing."""
+        for phase in phases_of(self.graph, node):
+            part = phase.part(target, node["stride"])
+            if part is not None:
+                emit_convolution(self.emitter, self._product(
+                    node, phase.weights, groups=node["groups"],
+                    pads=((down - phase.low[0], 0), (-phase.low[1], 0))), source, part)
+
     def _linear(self, node: Node) -> None:
         weights = self.graph.of(node, 1).data
         assert weights is not None
@@ -261,6 +281,8 @@ class Operators(Arranging):
             return self._pool(node)
         if node.op == "conv":
             return self._conv_in_bands(node)
+        if node.op == "transposed_conv":
+            return self._transposed_in_bands(node)
         emit = {"unary": self.append_table, "clip": self.append_table,
                 "convert": self.append_scaled, "add": self.append_sum,
                 "mul": self.append_product}.get(node.op)
@@ -289,6 +311,16 @@ class Operators(Arranging):
                 clamp=limits(node["activation"], self.graph.output(node))), maps[0], target)
         return Banded(window=Window(size=node["kernel"][0], stride=node["stride"][0], top=top),
                       emit=emit)
+
+    def _transposed_in_bands(self, node: Node) -> Banded:
+        phases = list(phases_of(self.graph, node))
+        low = min(phase.low[0] for phase in phases)
+        high = max(phase.low[0] + phase.weights.shape[1] for phase in phases)
+        return Banded(
+            window=Spread(size=high - low, stride=node["stride"][0], top=-low,
+                          beside=padding_of(self.graph, node)[1]),
+            emit=lambda maps, target, above: self._emit_phases(node, maps[0], target, above + low),
+            fill=self.graph.of(node, 0).zero_point, step=node["stride"][0])
 
     def _conv_in_bands(self, node: Node) -> Banded:
         conv = self._convolution(node)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from . import floats, integers
-from .graph import Graph, Node
+from .graph import PRODUCTS, Graph, Node
 
 __all__ = ["computed", "evaluate"]
 
@@ -130,7 +130,7 @@ def computed(graph: Graph, node: Node, *found: np.ndarray) -> np.ndarray:
         found = tuple(floats.real(value, graph.of(node, number))
                       for number, value in enumerate(found))
     kernel = getattr(floats if real else integers, node.op, None)
-    if not real and node.op not in ("conv", "linear") and node.attributes.get(
+    if not real and node.op not in PRODUCTS and node.attributes.get(
             "rounding") == "even":
         kernel = integers.even
     if kernel is None:
