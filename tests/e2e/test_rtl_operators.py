@@ -1,5 +1,6 @@
 """Compiled networks of one operator or few on the emitted Verilog: every byte."""
 
+import cmsis_graphs
 import numpy as np
 import pytest
 from int8_graphs import CASES, grown
@@ -30,3 +31,20 @@ def test_networks_that_move_elements_equal_the_graph(seed):
 @pytest.mark.parametrize("case", ["transposed_conv", "mul", "concat", "transpose", "pad"])
 def test_operators_equal_the_graphs(case):
     check(CASES[case](np.random.default_rng([3, 7])), CoreConfig.preset("demo"), seed=3)
+
+
+SHAPES = {"demo": CoreConfig.preset("demo"), "bench16": CoreConfig.preset("bench16").overridden(
+    ["array.weights=int8,int4"])}
+
+
+@pytest.mark.parametrize("core", ["demo", pytest.param("bench16", marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", [name for name in cmsis_graphs.names()
+                                  if cmsis_graphs.refused(name) is None])
+def test_equals_cmsis_nn(name, core):
+    close, config = name in cmsis_graphs.CLOSE, SHAPES[core]
+    for case in cmsis_graphs.cases(name)[:2]:
+        network = compile_model(case.graph, config=config, exact=not close)
+        assert network.host_ops == []
+        with open_device("rtl", config, memory_bytes=network.memory_bytes) as device:
+            found, = network.run(device, *case.inputs)
+        assert np.abs(found.astype(int) - case.expected).max() <= int(close)

@@ -129,6 +129,41 @@ def test_transposed_convolutions_run_in_bands(stride, kernel):
     assert network.layers[0].moved_bytes > 2 * graph.tensors["y"].elements
 
 
+def wide(rng, op):
+    """An operator on rows that do not fit a small scratchpad."""
+    x = image(rng, (1, 4, 50, 20))
+    if op == "linear":
+        x, w = image(rng, (100, 20)), weights(rng, (11, 20))
+        return made_of(op, {"activation": "none"}, [x, w, biases(rng, x, w)], like(rng), 1)
+    if op == "transposed_conv":
+        return upward(rng, (3, 40), (2, 3), (3, 4))
+    if op in ("max_pool", "average_pool"):
+        return made_of(op, {"kernel": (2, 3), "stride": (1, 2), "pads": ((1, 0), (1, 1)),
+                            "activation": "none"}, [x], like(rng, x.quantisation), 1)
+    w = weights(rng, (9, 3, 2, 20))
+    return made_of(op, {"stride": (1, 2), "dilation": (1, 3), "pads": ((1, 1), (2, 1)),
+                        "groups": 1, "activation": "relu"}, [x, w, biases(rng, x, w)], like(rng), 1)
+
+
+@pytest.mark.parametrize("op", ["conv", "transposed_conv", "linear", "max_pool", "average_pool"])
+def test_operators_run_in_bands_of_columns_where_no_row_fits(op):
+    check(wide(np.random.default_rng(6), op), CORES["small memories"], seed=6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 20), (7, 20)])
+def test_weights_with_zero_points_are_sums_of_weights(shape):
+    rng = np.random.default_rng(8)
+    x, w = image(rng, shape), weights(rng, (12, *((1, 1, 20) if len(shape) > 2 else (20,))))
+    w.data[0, ..., 0] = 127     # 127 - -128 is the sum of three
+    w = dataclasses.replace(w, quantisation=Quantisation(
+        w.quantisation.scale, np.where(np.arange(12) % 2, 100, -128), 0))
+    ends = {"activation": "none"}
+    graph = (made_of("linear", ends, [x, w, biases(rng, x, w)], like(rng), 1) if len(shape) == 2
+             else made_of("conv", {**ends, "stride": (1, 1), "dilation": (1, 1), "groups": 1,
+                                   "pads": ((0, 0), (0, 0))}, [x, w], like(rng), 1))
+    check(graph, CORES["8x8"], seed=8)
+
+
 @pytest.mark.parametrize("op", ["add", "mul", "relu", "convert"])
 def test_operators_on_elements_run_in_bands(op):
     rng = np.random.default_rng(2)

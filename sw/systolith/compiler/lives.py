@@ -10,8 +10,8 @@ from ..models.evaluate import computed
 from ..models.graph import Graph, Node
 from .maps import Border, Channels, Shape
 
-__all__ = ["NO_PADS", "Lives", "Share", "Unsupported", "change_of", "map_shape", "padding_of",
-           "parts_of", "taps_of"]
+__all__ = ["NO_PADS", "Lives", "Share", "Unsupported", "change_of", "map_shape", "parts_of",
+           "taps_of"]
 
 NO_PADS: Border = ((0, 0), (0, 0))
 ALIASES = ("reshape", "transpose", "pad", "concat")     # that make no map of their own

@@ -17,7 +17,7 @@ from .bands import Banded, Spread, Window, append_in_bands
 from .convolution import Convolution, Gather, Gathered, emit_convolution
 from .elementwise import PAIRS
 from .exact import rounded_even, rounded_once
-from .lives import Unsupported, map_shape, padding_of
+from .lives import Unsupported, map_shape
 from .maps import FeatureMap, NoRoom, Shape, View
 from .pointwise import averages, emit_pooling, emit_softmax
 from .transposed import phases_of
@@ -108,8 +108,11 @@ class Operators(Arranging):
         zero = tensor.quantisation
         if tensor.data is None or zero is None or tensor.dtype not in RANGES:
             raise Unsupported(f"weights must be constant integers, not {tensor}")
+        dtype = tensor.dtype
         if zero.zero_point.any():
-            raise Unsupported("zero points of weights must be 0")
+            weights = _centred(weights, zero.zero_point)
+            window |= {"dilation": (window.get("dilation", (1, 1))[0], 0)}
+            dtype = "int8"
         multiplier, shift = self._scaled(node)
         bias = np.zeros(len(weights), np.int64)
         if len(node.inputs) > 2:
@@ -132,7 +135,7 @@ class Operators(Arranging):
                 scale.astype(np.float64), len(weights)), **known)
         return Convolution(weights=weights, bias=bias, multiplier=multiplier, shift=shift,
                            zero_point=made.zero_point, clamp=clamp,
-                           weight_format=self._format(tensor.dtype), **window)
+                           weight_format=self._format(dtype), **window)
 
     def _format(self, dtype: str) -> str:
         return dtype if dtype in self.config.array.weights else "int8"
@@ -177,18 +180,19 @@ class Operators(Arranging):
             raise Unsupported("weights must be constant, not computed")
         source = self.map_of(x)
         self.fill_border(x)
-        self._emit_phases(node, source, self.new_map(node.output), 0)
+        self._emit_phases(node, source, self.new_map(node.output), (0, 0))
 
     def _emit_phases(self, node: Node, source: FeatureMap, target: FeatureMap,
-                     down: int) -> None:
-        """Append the convolutions that a transposed one is, of a source of which ``down`` rows are
-        missing."""
+                     missing: tuple[int, int]) -> None:
+        """Append the convolutions that a transposed one is, of a source of which some rows and
+        columns are missing."""
         for phase in phases_of(self.graph, node):
             part = phase.part(target, node["stride"])
             if part is not None:
                 emit_convolution(self.emitter, self._product(
                     node, phase.weights, groups=node["groups"],
-                    pads=((down - phase.low[0], 0), (-phase.low[1], 0))), source, part)
+                    pads=((missing[0] - phase.low[0], 0), (missing[1] - phase.low[1], 0))),
+                    source, part)
 
     def _linear(self, node: Node) -> None:
         weights = self.graph.of(node, 1).data
@@ -196,14 +200,22 @@ class Operators(Arranging):
         x = node.inputs[0]
         source = self.maps.get(self.root(x))
         shape = map_shape(self.graph.of(node, 0).shape)
-        if source is not None and source.shape != shape and source.shape[0] == 1 == prod(shape[:3]):
+        zero = self.graph.of(node, 1).quantisation
+        if source is not None and source.shape != shape and source.shape[0] == 1 == prod(
+                shape[:3]) and zero is not None and not zero.zero_point.any():
             # The whole image is one row of the matrix.
             _, height, width, depth = source.shape
             conv = self._product(node, weights.reshape(len(weights), height, width, depth))
         else:
-            conv = self._product(node, weights[:, None, None, :])
+            conv = self._rows_of_products(node)
             source = self.map_of(x)
         emit_convolution(self.emitter, conv, source, self.new_map(node.output))
+
+    def _rows_of_products(self, node: Node) -> Convolution:
+        """A linear operator whose rows are pixels."""
+        weights = self.graph.of(node, 1).data
+        assert weights is not None
+        return self._product(node, weights[:, None, None, :])
 
     def _add(self, node: Node) -> None:
         self._of_pair(node)
@@ -263,7 +275,8 @@ class Operators(Arranging):
         assert banded is not None
         sources = [self.map_of(name) for name in node.inputs
                    if self.graph.tensors[name].data is None]
-        banded.emit(sources, self.new_map(node.output), banded.window.top)
+        banded.emit(sources, self.new_map(node.output),
+                    (banded.down.before, banded.across.before))
 
     def _softmax(self, node: Node) -> None:
         if self.exact:
@@ -279,7 +292,7 @@ class Operators(Arranging):
         """How an operator is done in bands of rows, where it can be."""
         if node.op in ("average_pool", "max_pool"):
             return self._pool(node)
-        if node.op == "conv":
+        if node.op in ("conv", "linear"):
             return self._conv_in_bands(node)
         if node.op == "transposed_conv":
             return self._transposed_in_bands(node)
@@ -289,7 +302,7 @@ class Operators(Arranging):
         if node.op in PAIRS and self.alone(node):
             emit = self.append_table
         return None if emit is None else Banded(
-            window=Window(), emit=lambda maps, target, above: emit(node, maps, target))
+            emit=lambda maps, target, missing: emit(node, maps, target))
 
     def _pool(self, node: Node) -> Banded:
         (top, _), (left, _) = node["pads"]
@@ -304,36 +317,51 @@ class Operators(Arranging):
             _check_averages(pooling, map_shape(x.shape),
                             x.zero_point if node["rounding"] == "even" else None)
 
-        def emit(maps: list[FeatureMap], target: FeatureMap, above: int) -> None:
+        def emit(maps: list[FeatureMap], target: FeatureMap, missing: tuple[int, int]) -> None:
             emit_pooling(self.emitter, Pooling(
                 average=node.op == "average_pool", window=node["kernel"], stride=node["stride"],
-                padding=(above, left), outputs=target.shape[1:3],
+                padding=missing, outputs=target.shape[1:3],
                 clamp=limits(node["activation"], self.graph.output(node))), maps[0], target)
-        return Banded(window=Window(size=node["kernel"][0], stride=node["stride"][0], top=top),
-                      emit=emit)
+        down, across = (Window(size=size, stride=step, before=before) for size, step, before in zip(
+            node["kernel"], node["stride"], (top, left), strict=True))
+        return Banded(down=down, across=across, emit=emit)
 
     def _transposed_in_bands(self, node: Node) -> Banded:
         phases = list(phases_of(self.graph, node))
-        low = min(phase.low[0] for phase in phases)
-        high = max(phase.low[0] + phase.weights.shape[1] for phase in phases)
+        windows = []
+        for axis in range(2):
+            low = min(phase.low[axis] for phase in phases)
+            high = max(phase.low[axis] + phase.weights.shape[1 + axis] for phase in phases)
+            windows.append(Spread(size=high - low, stride=node["stride"][axis], before=-low))
+        down, across = windows
         return Banded(
-            window=Spread(size=high - low, stride=node["stride"][0], top=-low,
-                          beside=padding_of(self.graph, node)[1]),
-            emit=lambda maps, target, above: self._emit_phases(node, maps[0], target, above + low),
-            fill=self.graph.of(node, 0).zero_point, step=node["stride"][0])
+            down=down, across=across, fill=self.graph.of(node, 0).zero_point, steps=node["stride"],
+            emit=lambda maps, target, missing: self._emit_phases(node, maps[0], target, (
+                missing[0] - down.before, missing[1] - across.before)))
 
     def _conv_in_bands(self, node: Node) -> Banded:
-        conv = self._convolution(node)
-        (top, _), beside = conv.pads
+        conv = (self._rows_of_products(node) if node.op == "linear" else self._convolution(node))
+        down, across = (Window(size=size, stride=step, dilation=apart, before=before)
+                        for size, step, apart, (before, _) in zip(
+                            conv.weights.shape[1:3], conv.stride, conv.dilation, conv.pads,
+                            strict=True))
 
-        def emit(maps: list[FeatureMap], target: FeatureMap, above: int) -> None:
-            emit_convolution(self.emitter, replace(conv, pads=(maps[0].border[0], beside)),
-                             maps[0], target)
-        return Banded(
-            window=Window(size=conv.weights.shape[1], stride=conv.stride[0],
-                          dilation=conv.dilation[0], top=top, beside=beside),
-            emit=emit, fill=self.graph.of(node, 0).zero_point)
+        def emit(maps: list[FeatureMap], target: FeatureMap, missing: tuple[int, int]) -> None:
+            emit_convolution(self.emitter, replace(conv, pads=maps[0].border), maps[0], target)
+        return Banded(down=down, across=across, emit=emit, fill=self.graph.of(node, 0).zero_point)
 
+
+
+def _centred(weights: np.ndarray, zero_point: np.ndarray) -> np.ndarray:
+    """Weights less their zero points as columns of a kernel of one, which all meet the same pixel:
+    numbers of 9 bits as sums of such of 8."""
+    if weights.shape[2] != 1:
+        raise Unsupported("zero points of weights must be 0 for kernels of several columns")
+    whole = weights.astype(np.int16) - zero_point.reshape(-1, 1, 1, 1).astype(np.int16)
+    parts = [whole.clip(*RANGES["int8"])]
+    while (whole := whole - parts[-1]).any():
+        parts.append(whole.clip(*RANGES["int8"]))
+    return np.concatenate(parts, 2).astype(np.int8)
 
 
 def _check_averages(pooling: Pooling, shape: Shape, even: int | None) -> None:
