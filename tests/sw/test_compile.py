@@ -129,6 +129,35 @@ def test_transposed_convolutions_run_in_bands(stride, kernel):
     assert network.layers[0].moved_bytes > 2 * graph.tensors["y"].elements
 
 
+def thinned(rng, op="conv"):
+    """A layer of whose weights some tiles are zeros."""
+    x, w = image(rng, (1, 9, 8, 40)), weights(rng, (12, 3, 3, 40))
+    kept = rng.random((3, 3, 5)) < 0.3
+    w.data[:] *= np.repeat(kept, 8, 2)
+    return made_of(op, {"stride": (1, 1), "dilation": (1, 1), "pads": ((1, 1), (1, 1)),
+                        "groups": 1, "activation": "none"}, [x, w, biases(rng, x, w)], like(rng), 1)
+
+
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("seed", range(1))
+def test_tiles_of_zeros_are_skipped(name, seed):
+    graph = thinned(np.random.default_rng([seed, 3]))
+    network = check(graph, CORES[name], seed=seed, orders=(None, 0))
+    if name == "8x8":
+        full = dataclasses.replace(graph.tensors["w"], data=np.maximum(graph.tensors["w"].data, 1))
+        whole = compile_model(dataclasses.replace(
+            graph, tensors={**graph.tensors, "w": full}), config=CORES[name])
+        kept = graph.tensors["w"].data.reshape(12, 9, 5, 8).any((0, 3)).mean()
+        print(f"{kept:.0%} of the tiles, {network.cycles} cycles, all {whole.cycles}")
+        assert network.cycles < (kept + 0.2) * whole.cycles
+
+
+def test_a_layer_of_zeros_makes_its_bias():
+    graph = thinned(np.random.default_rng(3))
+    graph.tensors["w"].data[:] = 0
+    check(graph, CORES["8x8"], seed=3)
+
+
 def wide(rng, op):
     """An operator on rows that do not fit a small scratchpad."""
     x = image(rng, (1, 4, 50, 20))
