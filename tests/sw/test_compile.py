@@ -18,6 +18,7 @@ from int8_graphs import (
     scaled,
     weights,
 )
+from int8_graphs import Network as Growing
 from systolith.compiler.compile import compile_model
 from systolith.compiler.network import Network
 from systolith.compiler.pointwise import averages
@@ -150,6 +151,63 @@ def test_tiles_of_zeros_are_skipped(name, seed):
         kept = graph.tensors["w"].data.reshape(12, 9, 5, 8).any((0, 3)).mean()
         print(f"{kept:.0%} of the tiles, {network.cycles} cycles, all {whole.cycles}")
         assert network.cycles < (kept + 0.2) * whole.cycles
+
+
+def pruned(rng, pads):
+    """A network of which some channels have no weights, and the same with small ones there."""
+    net = Growing(rng, image(rng, (1, 11, 12, 6)))
+    zeros = [3, 4, 9, 13]
+
+    def emptied(made, channels):
+        w = net.tensors[net.nodes[-1].inputs[1]]
+        w.data[channels] = 0
+        return made
+
+    first = emptied(net.conv("x", 16, pads=pads), zeros)
+    table = net.add("unary", (first,), function="relu")
+    second = emptied(net.conv(table, 12, kernel=1), [0, 5, 11])
+    depth = dataclasses.replace(weights(rng, (12, 2, 2, 1)), name="dw")
+    net.tensors["dw"] = depth
+    apart = net.add("conv", (second, "dw"), stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1),
+                    groups=12)
+    small = net.same("max_pool", apart, kernel=(2, 2), stride=(2, 2), pads=((0, 0), (0, 0)))
+    return net.graph(emptied(net.conv(small, 7, pads=pads), [6]))
+
+
+@pytest.mark.parametrize("pads", [((0, 0), (0, 0)), ((1, 1), (1, 1))])
+@pytest.mark.parametrize("name", CORES)
+def test_channels_of_zero_weights_are_left_out(name, pads):
+    graph = pruned(np.random.default_rng(4), pads)
+    network = check(graph, CORES[name], seed=4, orders=(None,))
+    left = [layer.left_out for layer in network.layers]
+    assert left[0] == graph.macs(graph.nodes[0]) // 4       # 4 of 16 outputs
+    # Around a padded image its constant is another number than the padding.
+    padded = any(map(any, pads))
+    assert left[2] == graph.macs(graph.nodes[2]) * (4 if padded else 7) // 16
+    assert left[3] == (0 if padded else graph.macs(graph.nodes[3]) // 4)
+
+
+def test_channels_that_a_sum_or_the_user_takes_stay():
+    rng = np.random.default_rng(4)
+    net = Growing(rng, image(rng, (1, 5, 4, 6)))
+    a, b = net.conv("x", 8), net.conv("x", 8)
+    for node in net.nodes:
+        net.tensors[node.inputs[1]].data[2:5] = 0
+    c = net.conv(a, 5)
+    network = check(net.graph(net.add("add", (a, b)), c), CORES["8x8"], seed=4)
+    assert not any(layer.left_out for layer in network.layers)
+
+
+def test_biases_that_would_pass_32_bits_keep_their_channels():
+    rng = np.random.default_rng(4)
+    net = Growing(rng, image(rng, (1, 5, 4, 6)))
+    a = net.conv("x", 8)
+    net.tensors[net.nodes[0].inputs[1]].data[2:5] = 0
+    made = net.conv(a, 5, pads=((0, 0), (0, 0)))
+    net.tensors[net.nodes[1].inputs[2]].data[:] = (1 << 31) - 1
+    network = compile_model(net.graph(made), config=CORES["8x8"])
+    assert not any(layer.left_out for layer in network.layers)
+    assert "sums must stay within 31 bits" in network.layers[1].host
 
 
 def test_a_layer_of_zeros_makes_its_bias():

@@ -145,6 +145,7 @@ def _predicted(found: Lowered, config: CoreConfig, layers: dict[str, Layer],
         moved = found.draft.commands[part.first:part.end]
         result[part.node] = replace(
             layers[part.node], cycles=max(0, cycles - before),
+            left_out=layers[part.node].macs - found.macs[part.node],
             moved_bytes=sum(map(_moved, moved)))
         before = max(before, cycles)
     return result
