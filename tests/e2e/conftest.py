@@ -1,4 +1,5 @@
-"""Makes the modules beside the tests importable, whichever way the tests are started."""
+"""Makes the modules beside the tests importable, whichever way the tests are started, and behind
+them those of the software's tests."""
 
 import sys
 from pathlib import Path

@@ -28,6 +28,24 @@ def conv(rng):
     return [node("Conv", "x w b", "y", **attributes)], {"x": (1, 4, 9, 8)}, constants
 
 
+def conv_transpose(rng):
+    groups = int(rng.choice([1, 1, 2]))
+    kernel, stride, dilation = ([int(one) for one in rng.integers(1, most, 2)]
+                                for most in (5, 4, 3))
+    reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+    attributes = {"strides": stride, "dilations": dilation, "group": groups}
+    kind = rng.integers(0, 3)
+    if kind == 0:
+        most = [min(one, 2) for one in reach] * 2
+        attributes |= {"pads": [int(rng.integers(0, one + 1)) for one in most],
+                       "output_padding": [int(rng.integers(0, s)) for s in stride]}
+    elif kind == 1 and all(one + 1 >= s for one, s in zip(reach, stride, strict=True)):
+        attributes["auto_pad"] = str(rng.choice(["SAME_UPPER", "SAME_LOWER"]))
+    constants = {"w": real(rng, 4, int(rng.integers(1, 4)), *kernel)}
+    constants["b"] = real(rng, constants["w"].shape[1] * groups)
+    return [node("ConvTranspose", "x w b", "y", **attributes)], {"x": (1, 4, 5, 6)}, constants
+
+
 def conv_with_wide_pads(rng):
     return [node("Conv", "x w", "y", pads=[3, 1, 0, 2])], {"x": (1, 3, 5, 6)}, {
         "w": real(rng, 2, 3, 2, 2)}
@@ -129,7 +147,8 @@ def constants_and_shapes(rng):
 
 
 FLOATS = {
-    "conv": conv, "conv with wide pads": conv_with_wide_pads, "max pool": pool("MaxPool"),
+    "conv": conv, "conv transpose": conv_transpose, "conv with wide pads": conv_with_wide_pads,
+    "max pool": pool("MaxPool"),
     "average pool": pool("AveragePool"),
     "average pool with pads": pool("AveragePool", count_include_pad=1),
     "max pool up": pool_up("MaxPool"), "average pool up": pool_up("AveragePool"),
@@ -167,6 +186,11 @@ def quantised_conv(q, x, kind="int8"):
     return q.both(q.add("Conv", [x, weights], group=groups, pads=[1, 0, 1, 1]), 0.1, 0.2)
 
 
+def quantised_conv_transpose(q, x):
+    return q.both(q.add("ConvTranspose", [x, q.weights((3, 6, 3, 2), 1)], strides=[2, 1],
+                        pads=[1, 0, 1, 1]), 0.1, 0.2)
+
+
 def quantised_layers(q, x):
     """Relu before and pooling behind, with no integers between."""
     made = q.add("Relu", [q.add("Conv", [x, q.weights((4, 3, 3, 3), 0)])])
@@ -194,6 +218,7 @@ def quantised_on_the_way(q, x):
 WHOLE = {
     "weights on the way": (quantised_on_the_way, ["conv"]),
     "conv": (quantised_conv, ["conv"]),
+    "conv transpose": (quantised_conv_transpose, ["transposed_conv"]),
     "conv of int4": (lambda q, x: quantised_conv(q, x, "int4"), ["conv"]),
     "layers": (quantised_layers, ["conv", "max_pool", "linear"]),
     "shortcut": (quantised_shortcut, ["conv", "add"]),

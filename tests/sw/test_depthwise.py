@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from compiled import check
 from configurations import LEAST, core
 from int8_graphs import biases, image, scaled, weights
 from systolith.compiler.depthwise import folding_of
@@ -13,7 +14,6 @@ from systolith.models.infer import same_pads, shape_of
 from systolith.program import decode_program
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import LoadMode, Opcode
-from test_compile import check
 
 WIDE = {"act_rows": 2048}
 CORES = {

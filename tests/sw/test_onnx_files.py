@@ -16,6 +16,7 @@ from systolith.models import Graph
 from systolith.models.onnx import read_onnx
 from systolith.models.onnx_operators import OPERATORS
 from systolith.models.onnx_quantised import QUANTISED
+from systolith.models.onnx_transposed import TRANSPOSED
 
 # The cases of package onnx.
 
@@ -33,6 +34,7 @@ REFUSED = [
     ("test_.*dropout.*mask.*|test_batchnorm_.*_training_mode|test_maxpool_with_argmax.*",
      "nothing may take its output"),
     ("test_training_dropout.*", "must be that of inference"),
+    ("test_convtranspose_(1d|3d)", "images must have 2 dimensions"),
     (".*pool_[13]d.*", "images must have 2 dimensions"),
     (".*pool_2d_dilations", "dilations must be 1"),
     ("test_averagepool_2d_ceil_last_window_starts_on_pad", "count_include_pad must be 0"),
@@ -49,7 +51,7 @@ def test_cases_of_the_standard_pass_or_are_refused_for_a_reason():
         warnings.simplefilter("ignore")
         from onnx.backend.test.loader import load_node_model_tests
         cases = [case for case in load_node_model_tests() if len(case.model.graph.node) == 1]
-    known = {*OPERATORS, *QUANTISED, "Shape"} - {"Cast"}
+    known = {*OPERATORS, *TRANSPOSED, *QUANTISED, "Shape"} - {"Cast"}
     passed = refused = 0
     for case in cases:
         kind = case.model.graph.node[0].op_type

@@ -100,6 +100,12 @@ def strided(model):
         6, 3, 3, 2), pads=((0, 2), (2, 2)))
 
 
+def upward(model):
+    return model.add("transposed_conv", "x", model.constant(model.numbers(4, 3, 2, 3) / 4),
+                     model.constant(model.numbers(4)), stride=(2, 1), dilation=(1, 2), groups=2,
+                     pads=((1, -1), (0, 1)))
+
+
 def rows(model):
     return model.linear(model.add("transpose", "x", order=(0, 3, 1, 2)), activation="relu")
 
@@ -115,7 +121,7 @@ CASES = {
     "concat": joined, "concat of shares": joined_shares, "clip": clipped,
     **{name: lambda model, name=name: function(model, name)
        for name in ("relu", "relu6", "relu1", "logistic", "tanh")},
-    "strided": strided, "rows": rows}
+    "strided": strided, "upward": upward, "rows": rows}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -131,6 +137,23 @@ def test_each_operator_becomes_one_on_int8(seed, case):
             assert str(made.of(node, number)).split("]")[1] == str(made.output(node)).split("]")[1]
     for node in nodes(made, "softmax"):
         assert (made.output(node).scale, made.output(node).zero_point) == (1 / 256, -128)
+
+
+def test_weights_of_a_transposed_layer_are_fitted_to_what_they_meet():
+    model = Model(7)
+    model.data["x"] += 3 * model.numbers(24, 1, 1, 6)   # neighbours are alike
+    graph = model.graph(upward(model))
+    made = quantised_model(graph, model.data, weights="int4")
+    error = output_error(graph, made, model.data)
+    # The nearest integers, without what the data say.
+    node, = nodes(made, "transposed_conv")
+    old = graph.tensors[graph.nodes[0].inputs[1]].data
+    weights = made.of(node, 1)
+    scale = weights.quantisation.scale.reshape(-1, 1, 1, 1)
+    whole = np.clip(np.rint(old / scale), -7, 7).astype(np.int8)
+    nearest = dataclasses.replace(weights, data=whole)
+    other = dataclasses.replace(made, tensors={**made.tensors, weights.name: nearest})
+    assert error < 0.02 and error < output_error(graph, other, model.data)
 
 
 def test_normalisation_and_activation_behind_a_layer_go_into_it():

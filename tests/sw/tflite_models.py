@@ -14,6 +14,7 @@ OPTIONS = {"CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOpti
            "MAX_POOL_2D": "Pool2DOptions", "SOFTMAX": "SoftmaxOptions",
            "RESHAPE": "ReshapeOptions", "TRANSPOSE": "TransposeOptions",
            "CONCATENATION": "ConcatenationOptions", "PAD": "PadOptions",
+           "TRANSPOSE_CONV": "TransposeConvOptions",
            "QUANTIZE": "QuantizeOptions", "DEQUANTIZE": "DequantizeOptions"}
 
 
@@ -111,6 +112,13 @@ class Writer:
             return "DEPTHWISE_CONV_2D", inputs, {
                 **window, **dilation, "DepthMultiplier": t.shape[0] // a["groups"]}
         inputs = [self.of(name) for name in node.inputs]
+        if node.op == "transposed_conv":
+            size = self.graph.tensors[node.output].shape
+            same = any(side for pair in a["pads"] for side in pair)
+            shape = self.constant(f"{node.name}_shape", np.array(size))
+            return "TRANSPOSE_CONV", [shape, inputs[1], inputs[0], *inputs[2:]], {
+                "StrideH": a["stride"][0], "StrideW": a["stride"][1], **activation,
+                "Padding": tflite.Padding.SAME if same else tflite.Padding.VALID}
         if node.op in ("average_pool", "max_pool"):
             return f"{node.op.upper()}_2D", inputs, {
                 **window, "FilterHeight": a["kernel"][0], "FilterWidth": a["kernel"][1]}

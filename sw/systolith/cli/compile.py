@@ -21,12 +21,14 @@ def layer_facts(layer: Layer, peak: float) -> dict[str, Any]:
     share = layer.macs / layer.cycles / peak if layer.cycles and layer.macs else None
     return {"layer": layer.name, "op": layer.op, "output": list(layer.shape),
             "weights": layer.weights or None, "macs": layer.macs, "cycles": layer.cycles,
-            "share": share, "moved_bytes": layer.moved_bytes, "host": layer.host or None}
+            "share": share, "moved_bytes": layer.moved_bytes, "left_out": layer.left_out,
+            "host": layer.host or None}
 
 
 def print_layers(network: Network, peak: float) -> None:
     """A line for each operator, and why some run on the host."""
     rows = []
+    pruned = any(layer.left_out for layer in network.layers)
     for layer in network.layers:
         facts = layer_facts(layer, peak)
         share = facts["share"]
@@ -35,8 +37,10 @@ def print_layers(network: Network, peak: float) -> None:
                      "host" if layer.host else f"{layer.cycles:,}",
                      f"{100 * share:.0f} %" if share else "-",
                      f"{layer.moved_bytes:,}" if layer.moved_bytes else "-"])
+        if pruned:
+            rows[-1].append(f"{layer.left_out:,}" if layer.left_out else "-")
     print_table(["layer", "operator", "output", "weights", "MACs", "cycles", "of peak",
-                 "bytes moved"], rows)
+                 "bytes moved", *["MACs left out"] * pruned], rows)
     for layer in network.layers:
         if layer.host and layer.op != "convert":
             click.echo(f"{layer.name} runs on the host: {layer.host}")

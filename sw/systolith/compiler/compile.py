@@ -11,7 +11,7 @@ from systolith_hw.isa import LoadMode, Opcode
 
 from ..cycles import predict_cycles
 from ..image import Image
-from ..models.graph import Graph, Node, Tensor
+from ..models.graph import PRODUCTS, Graph, Node, Tensor
 from ..models.quantiser import quantised_model
 from ..models.read import read_model
 from ..presets import named_config
@@ -144,7 +144,7 @@ def _part(graph: Graph, nodes: Sequence[Node]) -> Graph:
 
 
 def _layer(graph: Graph, node: Node, hosts: dict[str, str]) -> Layer:
-    weights = graph.of(node, 1).dtype if node.op in ("conv", "linear") else ""
+    weights = graph.of(node, 1).dtype if node.op in PRODUCTS else ""
     return Layer(name=node.name, op=node.op, shape=graph.output(node).shape, weights=weights,
                  macs=graph.macs(node), host=hosts.get(node.name, ""))
 
@@ -168,6 +168,7 @@ def _predicted(found: Lowered, config: CoreConfig, layers: dict[str, Layer],
         moved = found.draft.commands[part.first:part.end]
         result[part.node] = replace(
             layers[part.node], cycles=max(0, cycles - before),
+            left_out=layers[part.node].macs - found.macs[part.node],
             moved_bytes=sum(map(_moved, moved)))
         before = max(before, cycles)
     return result

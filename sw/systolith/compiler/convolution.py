@@ -300,7 +300,7 @@ def _stream(conv: Convolution, tile: Tile, source: FeatureMap | Gathered,
     one below."""
     if isinstance(source, Gathered):
         return tile.base, 1, source.stride // source.step * source.width
-    return (tile.base + image * source.planes * source.plane, conv.stride[1],
+    return (tile.base + image * source.image, conv.stride[1],
             conv.stride[0] * source.across)
 
 
@@ -323,7 +323,7 @@ def _requantise(emitter: Emitter, conv: Convolution, target: FeatureMap | Folded
     groups = range(start, start - (-len(outputs) // lanes))
     source = acc * pitch - start
     if isinstance(target, FeatureMap):
-        pixels = [Walk(len(cols), pitch, per_row),
+        pixels = [Walk(len(cols), pitch, target.beside * per_row),
                   Walk(len(rows), len(cols) * pitch, target.across * per_row)]
         for group, plane, place, some, planes in _runs(groups, target.channels.width // lanes):
             drain(emitter, conv.results, source=source + group, param=param + group - start,

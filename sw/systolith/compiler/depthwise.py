@@ -227,7 +227,7 @@ def emit_depthwise(emitter: Emitter, conv: Convolution, folding: Folding, source
                 continue
             acc = emitter.turn(tall * wide)
             tile = tiles[y, x]
-            base = (tile.base + image * source.cells.planes * source.cells.plane
+            base = (tile.base + image * source.cells.image
                     + j * down.step * source.cells.across + i * across.step)
             for number, part in enumerate(parts[y, x]):
                 place = (places[y, x] if (y, x) in places else
@@ -240,9 +240,9 @@ def emit_depthwise(emitter: Emitter, conv: Convolution, folding: Folding, source
                 across.first(x) + i * across.period)
             drain(emitter, conv.results, source=acc * pitch, param=param,
                   result=result * per_row + slot % target.channels.width // lanes,
-                  columns=[Walk(each, 1, 1), Walk(across.patch, each, per_row),
+                  columns=[Walk(each, 1, 1), Walk(across.patch, each, target.beside * per_row),
                            Walk(down.patch, across.patch * each, target.across * per_row)],
-                  pixels=[Walk(wide, pitch, across.period * per_row),
+                  pixels=[Walk(wide, pitch, across.period * target.beside * per_row),
                           Walk(tall, wide * pitch, down.period * target.across * per_row)])
 
 

@@ -156,8 +156,9 @@ class Emitter:
                 (height - 1, width, 1, right + bottom * across)):
             for done in range(0, length if count else 0, MAX_RUN_BYTES // size):
                 run = min(length - done, MAX_RUN_BYTES // size)
-                self.transfer("fill", [(count, 0, across * size), (
-                    target.shape[0] * target.planes, 0, target.plane * size)],
+                self.transfer("fill", [
+                    (count, 0, across * size), (target.planes, 0, target.plane * size),
+                    (target.shape[0], 0, target.image * size)],
                     row=target.row(0, 0, y, x) + done, value=value, run_bytes=run * size,
                     row_bytes=size)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-__all__ = ["rounded_even", "rounded_once"]
+__all__ = ["NEIGHBOURS", "rounded_even", "rounded_once"]
 
 NEIGHBOURS = (0, 1, -1, 2, -2, 3, -3)
 

@@ -7,8 +7,10 @@ from systolith_hw.config import CoreConfig
 from ..image import Image
 from ..models.graph import Graph
 from ..program import Program
+from .moves import without_moves
 from .operators import Operators
 from .ordered import ordered
+from .pruned import without_zero_channels
 
 __all__ = ["Lowered", "Part", "Refused", "lower"]
 
@@ -34,11 +36,13 @@ class Part:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lowered:
     """An image, the commands it was made of before their semaphores, which of them belong to which
-    node, and the scratchpad row that is left to commands that only wait."""
+    node, the scratchpad row that is left to commands that only wait, and multiplications of nodes
+    without channels of zero weights."""
     image: Image
     draft: Program
     parts: list[Part]
     spare_row: int
+    macs: dict[str, int]
 
 
 def lower(graph: Graph, config: CoreConfig, *, exact: bool = True) -> Lowered:
@@ -55,7 +59,7 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True) -> Lowered:
         A node that the core does not do, or for which a memory is too small.
     """
     spare_row = config.memory.act_rows - 1
-    graph = _long_before_sums(graph)
+    graph = _long_before_sums(without_moves(without_zero_channels(graph)))
     # Maps that are spread leave gaps in which larger ones may not fit.
     tries = []
     for spread in SPREADS:
@@ -66,7 +70,8 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True) -> Lowered:
     outputs = [work.output_of(name) for name in graph.outputs]
     program = ordered(work.emitter.program, memory_bytes=work.regions.end, spare_row=spare_row)
     image = work.regions.image(program, [work.inputs[name] for name in graph.inputs], outputs)
-    return Lowered(image=image, draft=work.emitter.program, parts=parts, spare_row=spare_row)
+    return Lowered(image=image, draft=work.emitter.program, parts=parts, spare_row=spare_row,
+                   macs={node.name: graph.macs(node) for node in graph.nodes})
 
 
 def _appended(graph: Graph, config: CoreConfig, exact: bool,

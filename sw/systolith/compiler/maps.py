@@ -9,9 +9,10 @@ from systolith_hw.config import CoreConfig
 
 from ..layout import Packing
 
-__all__ = ["Border", "Channels", "FeatureMap", "Fold", "Folded", "NoRoom", "Space"]
+__all__ = ["Border", "Channels", "FeatureMap", "Fold", "Folded", "NoRoom", "Shape", "Space", "View"]
 
 Border = tuple[tuple[int, int], tuple[int, int]]
+Shape = tuple[int, int, int, int]
 
 
 class NoRoom(ValueError):
@@ -63,6 +64,10 @@ class Channels:
         """Whether channels follow each other without a gap."""
         return self.unit == self.pitch
 
+    def aligned(self, channel: int) -> bool:
+        """Whether a plane begins with a channel, so that it may be the first of a part."""
+        return channel % self.unit == 0 == self.slot(channel) % self.width
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
@@ -80,21 +85,41 @@ class FeatureMap:
         Rows above and below, columns left and right.
     base : int
         First row.
+    within : FeatureMap or None
+        The map of which it is a part.
+    step : tuple of int
+        Pixels of that one, down and across, from one of this to the next.
     """
-    shape: tuple[int, int, int, int]
+    shape: Shape
     channels: Channels
     border: Border = ((0, 0), (0, 0))
     base: int = 0
+    within: "FeatureMap | None" = None
+    step: tuple[int, int] = (1, 1)
 
     @property
     def across(self) -> int:
         """Rows from a pixel to the one below."""
+        if self.within is not None:
+            return self.within.across * self.step[0]
         return sum(self.border[1]) + self.shape[2]
+
+    @property
+    def beside(self) -> int:
+        """Rows from a pixel to the next."""
+        return self.step[1] if self.within is None else self.within.beside * self.step[1]
 
     @property
     def plane(self) -> int:
         """Rows of a plane."""
+        if self.within is not None:
+            return self.within.plane
         return (sum(self.border[0]) + self.shape[1]) * self.across
+
+    @property
+    def image(self) -> int:
+        """Rows of an image."""
+        return self.planes * self.plane if self.within is None else self.within.image
 
     @property
     def planes(self) -> int:
@@ -108,8 +133,70 @@ class FeatureMap:
 
     def row(self, image: int = 0, plane: int = 0, y: int = 0, x: int = 0) -> int:
         """The row of a pixel; pixels of the border have negative places or lie beyond."""
-        return (self.base + (image * self.planes + plane) * self.plane
-                + (y + self.border[0][0]) * self.across + x + self.border[1][0])
+        return (self.base + image * self.image + plane * self.plane
+                + (y + self.border[0][0]) * self.across + (x + self.border[1][0]) * self.beside)
+
+    def part(self, first: Shape, shape: Shape, step: tuple[int, int] = (1, 1)) -> "FeatureMap":
+        """Images, rows, columns and channels from ``first`` on, a border only where they have the
+        map's.
+
+        Raises
+        ------
+        ValueError
+            No plane begins with the first channel.
+        """
+        if not self.channels.aligned(first[3]):
+            raise ValueError(f"channels must begin with a plane, not with {first[3]!r}")
+        plane = self.channels.slot(first[3]) // self.channels.width
+        whole = step == (1, 1) and shape[1:3] == self.shape[1:3]
+        border = self.border if whole else ((0, 0), (0, 0))
+        return replace(self, shape=shape, border=border, within=self, step=step, base=self.row(
+            first[0], plane, first[1] - border[0][0], first[2] - border[1][0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Elements of a tensor in system memory.
+
+    Parameters
+    ----------
+    address : int
+        First byte.
+    shape, strides : tuple of int
+        Images, height, width, channels; bytes from one of each to the next.
+    """
+    address: int
+    shape: Shape
+    strides: Shape
+
+    @classmethod
+    def dense(cls, address: int, shape: Shape) -> "View":
+        """Elements that follow each other."""
+        _, height, width, depth = shape
+        return cls(address=address, shape=shape,
+                   strides=(height * width * depth, width * depth, depth, 1))
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether elements follow each other."""
+        plain = View.dense(self.address, self.shape)
+        return all(size == 1 or one == other for size, one, other in zip(
+            self.shape, self.strides, plain.strides, strict=True))
+
+    def part(self, first: Shape, shape: Shape) -> "View":
+        """Images, rows, columns and channels from ``first`` on."""
+        start = sum(one * step for one, step in zip(first, self.strides, strict=True))
+        return replace(self, address=self.address + start, shape=shape)
+
+    def rows(self, image: int, rows: range) -> "View":
+        """Some rows of an image."""
+        return self.part((image, rows.start, 0, 0), (1, len(rows), *self.shape[2:]))
+
+    def spread(self, shape: Shape) -> "View":
+        """The same elements for every index along dimensions that are 1 here and not there."""
+        return replace(self, shape=shape, strides=tuple(
+            step if one == other else 0 for step, one, other in zip(
+                self.strides, self.shape, shape, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)

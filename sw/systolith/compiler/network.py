@@ -93,6 +93,8 @@ class Layer:
         Predicted; less than its own where it overlaps with others.
     moved_bytes : int
         Between system memory and the core.
+    left_out : int
+        Multiplications of channels whose weights are all zero, which are not done.
     """
     name: str
     op: str
@@ -102,6 +104,7 @@ class Layer:
     host: str = ""
     cycles: int = 0
     moved_bytes: int = 0
+    left_out: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

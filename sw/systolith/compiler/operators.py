@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
 from math import prod
 from typing import Any
 
@@ -10,34 +9,25 @@ import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.formats import RANGES
 
-from ..models import integers
 from ..models.graph import Graph, Node
-from ..models.integers import ADD_BITS, limits
+from ..models.integers import limits
 from ..quantise import quantise_multiplier
 from ..vector.pooling import Pooling
-from ..vector.tables import byte_table
-from .bands import Banded, Window, append_in_bands
+from .arrange import Arranging
+from .bands import Banded, Spread, Window, append_in_bands
 from .convolution import Convolution, Gather, Gathered, emit_convolution
 from .depthwise import emit_depthwise
+from .elementwise import PAIRS
 from .exact import rounded_even, rounded_once
-from .maps import FeatureMap, NoRoom
-from .places import NO_PADS, Places, Shape, Unsupported, map_shape
-from .pointwise import (
-    Sum,
-    Windows,
-    averages,
-    emit_pooling,
-    emit_scaled,
-    emit_softmax,
-    emit_table,
-    piece_rows,
-)
-from .sums import TwoPasses, every_pair, two_passes
+from .lives import NO_PADS, Unsupported, map_shape
+from .maps import FeatureMap, NoRoom, Shape, View
+from .pointwise import Windows, averages, emit_pooling, emit_softmax
+from .transposed import phases_of
 
 __all__ = ["Operators"]
 
 
-class Operators(Places):
+class Operators(Arranging):
     """Appends the commands of one node after the other.
 
     Parameters
@@ -54,17 +44,14 @@ class Operators(Places):
     -------
     done : set of str
         Nodes that were appended with the one before.
-    alone : bool
-        Whether the node's commands are appended without those of the next.
-    fast : dict of str to TwoPasses or None
-        Of sums, by node.
+    fused : bool
+        Whether the next node's commands may be appended with those of the current one.
     """
     def __init__(self, graph: Graph, config: CoreConfig, *, exact: bool, spread: float = 0):
         super().__init__(graph, config, spread=spread)
         self.exact = exact
         self.done: set[str] = set()
-        self.alone = False
-        self.fast: dict[str, TwoPasses | None] = {}
+        self.fused = True
 
     def append(self, node: Node) -> None:
         """Append the commands of a node.
@@ -84,18 +71,28 @@ class Operators(Places):
                                   f"them, not {tensor}")
         handler = self._handler(node)
         state = self.state()
-        for self.alone in (False, True):
+        for self.fused in (True, False):
             try:
                 handler(node)
-                return
+                break
             except NoRoom:
                 self.restore(state)
-        banded = self._banded(node)
-        if banded is None:
-            handler(node)
-            return
-        sources = [name for name in node.inputs if self.graph.tensors[name].data is None]
-        append_in_bands(self, sources, node.output, banded)
+        else:
+            banded = self._banded(node)
+            if banded is None:
+                handler(node)
+            else:
+                append_in_bands(self, self._sources(node), node.output, banded)
+        self.give_back()
+
+    def _sources(self, node: Node) -> list[View]:
+        """Inputs in system memory, of which bands are taken."""
+        names = [name for name in node.inputs if self.graph.tensors[name].data is None]
+        if node.op not in PAIRS:
+            return [self.to_memory(name) for name in names]
+        shape = map_shape(self.graph.output(node).shape)
+        names = names if self.alone(node) else list(node.inputs)
+        return [self.to_memory(name).spread(shape) for name in names]
 
     def _handler(self, node: Node) -> Callable[[Node], None]:
         handler = getattr(self, f"_{node.op}", None)
@@ -122,8 +119,11 @@ class Operators(Places):
         zero = tensor.quantisation
         if tensor.data is None or zero is None or tensor.dtype not in RANGES:
             raise Unsupported(f"weights must be constant integers, not {tensor}")
+        dtype = tensor.dtype
         if zero.zero_point.any():
-            raise Unsupported("zero points of weights must be 0")
+            weights = _centred(weights, zero.zero_point)
+            window |= {"dilation": (window.get("dilation", (1, 1))[0], 0)}
+            dtype = "int8"
         multiplier, shift = self._scaled(node)
         bias = np.zeros(len(weights), np.int64)
         if len(node.inputs) > 2:
@@ -146,7 +146,7 @@ class Operators(Places):
                 scale.astype(np.float64), len(weights)), **known)
         return Convolution(weights=weights, bias=bias, multiplier=multiplier, shift=shift,
                            zero_point=made.zero_point, clamp=clamp,
-                           weight_format=self.format_of(tensor.dtype), **window)
+                           weight_format=self.format_of(dtype), **window)
 
     def _convolution(self, node: Node) -> Convolution:
         weights = self.graph.of(node, 1).data
@@ -162,9 +162,8 @@ class Operators(Places):
         if x.name in self.graph.inputs and x.name not in self.inputs and (
                 len(self.consumers(x.name)) == 1 and made[0] == 1):
             gathered = Gathered.of(conv, made[1], made[2], self.channels.width)
-        if x.name in self.foldings:
-            source = self.cells_of(x.name)
-            emit_depthwise(self.emitter, conv, self.foldings[x.name], source,
+        if x.name in self.cells:
+            emit_depthwise(self.emitter, conv, self.foldings[x.name], self.cells[x.name],
                            self.new_map(node.output))
             return
         if gathered is None:
@@ -187,9 +186,9 @@ class Operators(Places):
                 self.done.add(after.name)
                 return
             self.kept |= {self.root(name) for name in after.inputs}
-            whole = self._sum(after, [self.map_of(name) for name in after.inputs])
+            whole = self.sum_of(after, [self.map_of(name) for name in after.inputs])
             emit_convolution(self.emitter, conv, source, target, then=whole.add)
-            self._end_sum(whole)
+            self.end_sum(whole)
             self.done.add(after.name)
             return
         source = self.input_of(x.name, conv.pads)
@@ -205,77 +204,74 @@ class Operators(Places):
         target, fill = self.new_cells(node.output)
         return {"target": target, "before": fill}
 
+    def _transposed_conv(self, node: Node) -> None:
+        x = node.inputs[0]
+        if self.graph.of(node, 1).data is None:
+            raise Unsupported("weights must be constant, not computed")
+        source = self.map_of(x)
+        self.fill_border(x)
+        self._emit_phases(node, source, self.new_map(node.output), (0, 0))
+
+    def _emit_phases(self, node: Node, source: FeatureMap, target: FeatureMap,
+                     missing: tuple[int, int]) -> None:
+        """Append the convolutions that a transposed one is, of a source of which some rows and
+        columns are missing."""
+        for phase in phases_of(self.graph, node):
+            part = phase.part(target, node["stride"])
+            if part is not None:
+                emit_convolution(self.emitter, self._product(
+                    node, phase.weights, groups=node["groups"],
+                    pads=((missing[0] - phase.low[0], 0), (missing[1] - phase.low[1], 0))),
+                    source, part)
+
     def _linear(self, node: Node) -> None:
         weights = self.graph.of(node, 1).data
         assert weights is not None
         x = node.inputs[0]
-        found = self.maps.get(self.root(x))
-        source = found if isinstance(found, FeatureMap) else None
+        source = self.maps.get(self.root(x))
         shape = map_shape(self.graph.of(node, 0).shape)
-        if source is not None and source.shape != shape and source.shape[0] == 1 == prod(shape[:3]):
+        zero = self.graph.of(node, 1).quantisation
+        if source is not None and source.shape != shape and source.shape[0] == 1 == prod(
+                shape[:3]) and zero is not None and not zero.zero_point.any():
             # The whole image is one row of the matrix.
             _, height, width, depth = source.shape
             conv = self._product(node, weights.reshape(len(weights), height, width, depth))
         else:
-            conv = self._product(node, weights[:, None, None, :])
+            conv = self._rows_of_products(node)
             source = self.map_of(x)
         emit_convolution(self.emitter, conv, source, self.new_map(node.output))
 
-    def _reshape(self, node: Node) -> None:
-        self.aliases[node.output] = self.root(node.inputs[0])
+    def _rows_of_products(self, node: Node) -> Convolution:
+        """A linear operator whose rows are pixels."""
+        weights = self.graph.of(node, 1).data
+        assert weights is not None
+        return self._product(node, weights[:, None, None, :])
 
     def _add(self, node: Node) -> None:
-        self._emit_sum(node, [self.map_of(name) for name in node.inputs])
+        self._of_pair(node)
 
-    def _sum(self, node: Node, operands: list[FeatureMap],
-             target: FeatureMap | None = None) -> Sum:
-        """What appends a sum, with its temporaries, and where it has none its map."""
-        graph = self.graph
-        a, b, made = graph.of(node, 0), graph.of(node, 1), graph.output(node)
-        if not a.shape == b.shape == made.shape:
-            raise Unsupported(f"operands must have one shape, not {a.shape} and {b.shape}")
-        if node["rounding"] != "twice":
-            raise Unsupported(f"results must be rounded twice, not {node['rounding']!r}")
-        clamp = limits(node["activation"], made)
-        if node.name not in self.fast:      # once, and not for every band
-            self.fast[node.name] = two_passes(
-                integers.add(graph, node, *every_pair()), scales=(a.scale, b.scale),
-                zero_points=(a.zero_point, b.zero_point), out_scale=made.scale,
-                out_zero_point=made.zero_point, clamp=clamp) if (
-                    self.config.vector.multiply) else None
-        fast = self.fast[node.name]
-        target = target or self._in_place(node) or self.new_map(node.output)
-        step, rooms = self._rooms(4 if fast is None else 2, 4 * target.shape[2],
-                                  piece_rows(self.emitter, target))
-        twice = 2.0 * max(a.scale, b.scale)
-        scales = [_pair(value) for value in (a.scale / twice, b.scale / twice, twice / (
-            (1 << ADD_BITS) * made.scale))]
-        return Sum(self.emitter, operands, rooms, step, target, fast=fast, left_shift=ADD_BITS,
-                   offsets=(-a.zero_point, -b.zero_point), multipliers=(scales[0], scales[1]),
-                   out_multiplier=scales[2], out_zero_point=made.zero_point, clamp=clamp)
+    def _mul(self, node: Node) -> None:
+        self._of_pair(node)
 
-    def _end_sum(self, whole: Sum) -> None:
-        whole.flush()
-        self._give_rooms(len(whole.rooms))
+    def _sub(self, node: Node) -> None:
+        if not self.alone(node):
+            raise Unsupported("must be a difference to one number, not of two tensors")
+        self._of_pair(node)
 
-    def _in_place(self, node: Node) -> FeatureMap | None:
-        """The map of the operand in whose place a sum is written."""
-        heir = self.heirs.get(node.output)
-        if heir is None or heir not in self.maps:
-            return None
-        self.kept.add(node.output)
-        found = self.map_of(heir)
-        self.maps[node.output] = self.maps.pop(heir)
-        self.space.hand_over(heir, node.output)
-        return found
+    def _of_pair(self, node: Node) -> None:
+        if self.alone(node):
+            self._whole(node)
+            return
+        shape = map_shape(self.graph.output(node).shape)
+        operands = [self.spread(name, shape) for name in node.inputs]
+        emit = self.append_sum if node.op == "add" else self.append_product
+        emit(node, operands, self.in_place(node))
 
     def _after(self, node: Node) -> Node | None:
         """The sum or pooling that takes a node's result next, and can follow it piece by piece."""
-        if self.alone:
-            return None
         number = self.numbers[node.name] + 1
         after = self.graph.nodes[number] if number < len(self.graph.nodes) else None
-        if after is None or len(self.consumers(node.output)) > 1 or (
+        if not self.fused or after is None or len(self.consumers(node.output)) > 1 or (
                 node.output in self.graph.outputs or node.output not in after.inputs):
             return None
         if after.op in ("average_pool", "max_pool"):
@@ -291,28 +287,10 @@ class Operators(Places):
             return None
         other = names[1 - names.index(node.output)]
         # Not where pieces of the sum would replace what the node still reads.
-        ready = self.root(other) in self.maps and (
+        shapes = {self.graph.tensors[name].shape for name in names}
+        ready = len(shapes) == 1 and self.root(other) in self.maps and (
             self.heirs.get(after.output) != self.root(node.inputs[0]))
         return after if ready else None
-
-    def _rooms(self, count: int, rows: int, step: int) -> tuple[int, list[int]]:
-        """Temporaries of ``rows`` for each row of pixels, for as many as fit; and those."""
-        while True:
-            taken = []
-            try:
-                for number in range(count):
-                    take = self.take if step == 1 else self.space.take
-                    taken.append(take(f"room {number}", rows * step))
-                return step, taken
-            except NoRoom:
-                self._give_rooms(len(taken))
-                if step == 1:
-                    raise
-                step = -(-step // 2)
-
-    def _give_rooms(self, count: int) -> None:
-        for number in range(count):
-            self.space.give(f"room {number}")
 
     def _average_pool(self, node: Node) -> None:
         self._whole(node)
@@ -333,8 +311,10 @@ class Operators(Places):
         """Append an operator on whole maps."""
         banded = self._banded(node)
         assert banded is not None
-        sources = [self.map_of(name) for name in node.inputs]
-        banded.emit(sources, self.new_map(node.output), banded.window.top)
+        sources = [self.map_of(name) for name in node.inputs
+                   if self.graph.tensors[name].data is None]
+        banded.emit(sources, self.new_map(node.output),
+                    (banded.down.before, banded.across.before))
 
     def _softmax(self, node: Node) -> None:
         if self.exact:
@@ -350,79 +330,92 @@ class Operators(Places):
         """How an operator is done in bands of rows, where it can be."""
         if node.op in ("average_pool", "max_pool"):
             return self._pool(node)
-        if node.op == "conv":
+        if node.op in ("conv", "linear"):
             return self._conv_in_bands(node)
-        emit = {"unary": self._emit_table, "clip": self._emit_table, "convert": self._emit_scaled,
-                "add": self._emit_sum}.get(node.op)
+        if node.op == "transposed_conv":
+            return self._transposed_in_bands(node)
+        emit = {"unary": self.append_table, "clip": self.append_table,
+                "convert": self.append_scaled, "add": self.append_sum,
+                "mul": self.append_product}.get(node.op)
+        if node.op in PAIRS and self.alone(node):
+            emit = self.append_table
         return None if emit is None else Banded(
-            window=Window(), emit=lambda maps, target, above: emit(node, maps, target))
+            emit=lambda maps, target, missing: emit(node, maps, target))
 
     def _pool(self, node: Node) -> Banded:
         pooling = self._pooling(node)
-        top, left = pooling.padding
 
-        def emit(maps: list[FeatureMap], target: FeatureMap, above: int) -> None:
+        def emit(maps: list[FeatureMap], target: FeatureMap, missing: tuple[int, int]) -> None:
             emit_pooling(self.emitter, replace(
-                pooling, padding=(above, left), outputs=target.shape[1:3]), maps[0], target)
-        return Banded(window=Window(size=node["kernel"][0], stride=node["stride"][0], top=top),
-                      emit=emit)
+                pooling, padding=missing, outputs=target.shape[1:3]), maps[0], target)
+        down, across = (Window(size=size, stride=step, before=before) for size, step, before in zip(
+            node["kernel"], node["stride"], pooling.padding, strict=True))
+        return Banded(down=down, across=across, emit=emit)
 
     def _pooling(self, node: Node) -> Pooling:
         """The windows of a pooling on the whole map."""
         (top, _), (left, _) = node["pads"]
-        made = self.graph.output(node)
+        x, made = self.graph.of(node, 0), self.graph.output(node)
         pooling = Pooling(
             average=node.op == "average_pool", window=node["kernel"], stride=node["stride"],
             padding=(top, left), outputs=map_shape(made.shape)[1:3],
             clamp=limits(node["activation"], made))
         if self.exact and pooling.average:
-            _check_averages(pooling, map_shape(self.graph.of(node, 0).shape))
+            if node["rounding"] == "even" and (x.scale, x.zero_point) != (
+                    made.scale, made.zero_point):
+                raise Unsupported(f"averages must have the scale of what they are of, not {made}")
+            _check_averages(pooling, map_shape(x.shape),
+                            x.zero_point if node["rounding"] == "even" else None)
         return pooling
 
-    def _conv_in_bands(self, node: Node) -> Banded:
-        conv = self._convolution(node)
-        (top, _), beside = conv.pads
-
-        def emit(maps: list[FeatureMap], target: FeatureMap, above: int) -> None:
-            emit_convolution(self.emitter, replace(conv, pads=(maps[0].border[0], beside)),
-                             maps[0], target)
+    def _transposed_in_bands(self, node: Node) -> Banded:
+        phases = list(phases_of(self.graph, node))
+        windows = []
+        for axis in range(2):
+            low = min(phase.low[axis] for phase in phases)
+            high = max(phase.low[axis] + phase.weights.shape[1 + axis] for phase in phases)
+            windows.append(Spread(size=high - low, stride=node["stride"][axis], before=-low))
+        down, across = windows
         return Banded(
-            window=Window(size=conv.weights.shape[1], stride=conv.stride[0],
-                          dilation=conv.dilation[0], top=top, beside=beside),
-            emit=emit, fill=self.graph.of(node, 0).zero_point)
+            down=down, across=across, fill=self.graph.of(node, 0).zero_point, steps=node["stride"],
+            emit=lambda maps, target, missing: self._emit_phases(node, maps[0], target, (
+                missing[0] - down.before, missing[1] - across.before)))
 
-    def _emit_table(self, node: Node, maps: list[FeatureMap], target: FeatureMap) -> None:
-        rank = len(self.graph.output(node).shape)
-        every = np.arange(-128, 128, dtype=np.int8).reshape(-1, *[1] * (rank - 1))
-        values = getattr(integers, node.op)(self.graph, node, every).reshape(-1).astype(np.float64)
-        emit_table(self.emitter, maps[0], target, byte_table(lambda _: values))
+    def _conv_in_bands(self, node: Node) -> Banded:
+        conv = (self._rows_of_products(node) if node.op == "linear" else self._convolution(node))
+        down, across = (Window(size=size, stride=step, dilation=apart, before=before)
+                        for size, step, apart, (before, _) in zip(
+                            conv.weights.shape[1:3], conv.stride, conv.dilation, conv.pads,
+                            strict=True))
 
-    def _emit_scaled(self, node: Node, maps: list[FeatureMap], target: FeatureMap) -> None:
-        x, made = self.graph.of(node, 0), self.graph.output(node)
-        emit_scaled(self.emitter, maps[0], target, scale=_pair(x.scale / made.scale),
-                    zero_point=x.zero_point, out_zero_point=made.zero_point)
-
-    def _emit_sum(self, node: Node, maps: list[FeatureMap],
-                  target: FeatureMap | None = None) -> None:
-        whole = self._sum(node, maps, target)
-        images, height, _, _ = whole.target.shape
-        for image, plane in product(range(images), range(whole.target.planes)):
-            whole.add(image, plane, range(height))
-        self._end_sum(whole)
+        def emit(maps: list[FeatureMap], target: FeatureMap, missing: tuple[int, int]) -> None:
+            emit_convolution(self.emitter, replace(conv, pads=maps[0].border), maps[0], target)
+        return Banded(down=down, across=across, emit=emit, fill=self.graph.of(node, 0).zero_point)
 
 
-def _check_averages(pooling: Pooling, shape: Shape) -> None:
-    """Raise ``Unsupported`` where an average could be rounded otherwise than halves away from 0."""
+
+def _centred(weights: np.ndarray, zero_point: np.ndarray) -> np.ndarray:
+    """Weights less their zero points as columns of a kernel of one, which all meet the same pixel:
+    numbers of 9 bits as sums of such of 8."""
+    if weights.shape[2] != 1:
+        raise Unsupported("zero points of weights must be 0 for kernels of several columns")
+    whole = weights.astype(np.int16) - zero_point.reshape(-1, 1, 1, 1).astype(np.int16)
+    parts = [whole.clip(*RANGES["int8"])]
+    while (whole := whole - parts[-1]).any():
+        parts.append(whole.clip(*RANGES["int8"]))
+    return np.concatenate(parts, 2).astype(np.int8)
+
+
+def _check_averages(pooling: Pooling, shape: Shape, even: int | None) -> None:
+    """Raise ``Unsupported`` where an average could be rounded otherwise than halves away from 0,
+    or seen from the zero point ``even`` to even."""
     counts = {height * width for _, height in pooling.spans(0, shape[1])
               for _, width in pooling.spans(1, shape[2])}
     for count in counts:
         sums = np.arange(-128 * count, 127 * count + 1)
         wanted = np.sign(sums) * ((np.abs(sums) + count // 2) // count)
+        if even is not None:
+            wanted = np.rint(sums / count - even) + even
         if not np.array_equal(averages(sums, count), wanted):
             raise Unsupported(f"averages of {count} numbers must be rounded as the core does, "
                               f"whose multiplier is not exact")
-
-
-def _pair(scale: float) -> tuple[int, int]:
-    multiplier, shift = quantise_multiplier(scale)
-    return int(multiplier[0]), int(shift[0])

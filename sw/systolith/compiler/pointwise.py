@@ -19,8 +19,8 @@ from .emitter import Emitter, Keep, Passing, Piece
 from .maps import FeatureMap
 from .sums import TwoPasses
 
-__all__ = ["Sum", "Windows", "averages", "emit_pooling", "emit_scaled", "emit_softmax",
-           "emit_table", "piece_rows"]
+__all__ = ["Sum", "Windows", "averages", "emit_copy", "emit_pooling", "emit_product",
+           "emit_scaled", "emit_softmax", "emit_table", "piece_rows"]
 
 PIECE_GROUPS = 256      # lane groups of a piece: several times the vector unit's latency
 
@@ -102,11 +102,27 @@ class Sum:
                     clamp=self.how["clamp"], result=made, saturates=("result",))
 
 
+def emit_product(emitter: Emitter, operands: Sequence[FeatureMap], target: FeatureMap,
+                 **how: Any) -> None:
+    """Append a product of two maps, as ``vector.elements.multiply`` takes it."""
+    def keep(passes: Passes, piece: Piece, number: int) -> None:
+        a, b = (_rows_of(emitter, values, piece) for values in operands)
+        elements.multiply(passes, a, b, _rows_of(emitter, target, piece), **how)
+    _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
+
+
 def emit_scaled(emitter: Emitter, source: FeatureMap, target: FeatureMap, **how: Any) -> None:
     """Append a change of scale and zero point, as ``vector.elements.requantise`` takes it."""
     def keep(passes: Passes, piece: Piece, number: int) -> None:
         elements.requantise(passes, _rows_of(emitter, source, piece),
                             _rows_of(emitter, target, piece), **how)
+    _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
+
+
+def emit_copy(emitter: Emitter, source: FeatureMap, target: FeatureMap) -> None:
+    """Append a copy of a map."""
+    def keep(passes: Passes, piece: Piece, number: int) -> None:
+        passes.step(_rows_of(emitter, source, piece), result=_rows_of(emitter, target, piece))
     _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
 
 
@@ -190,8 +206,7 @@ class Windows:
             walks = [(groups, 1, 1), (x.count, pooling.stride[1] * per_row, per_row),
                      (y.count, pooling.stride[0] * down, across),
                      (len(planes), source.plane * per_row, target.plane * per_row),
-                     (len(images), source.planes * source.plane * per_row,
-                      target.planes * target.plane * per_row)]
+                     (len(images), source.image * per_row, target.image * per_row)]
             walks = sorted((walk for walk in walks if walk[0] > 1), key=lambda walk: -walk[0])
             # The longest walks are the command's own loops, the others make commands.
             own, rest = walks[:1 + deep], walks[1 + deep:]

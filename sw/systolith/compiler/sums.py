@@ -1,4 +1,4 @@
-"""TFLite's quantised sum of two tensors in two passes of the vector unit."""
+"""TFLite's quantised sum and product of two tensors in passes of the vector unit."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,14 @@ import numpy as np
 from ..model.arithmetic import requantise
 from ..quantise import quantise_multiplier
 from ..vector.elements import FINE
+from .exact import NEIGHBOURS
 
-__all__ = ["TwoPasses", "every_pair", "two_passes"]
+__all__ = ["TwoPasses", "every_pair", "product_scale", "two_passes"]
 
 MOST_WEIGHT = (1 << 15) - 1
 TRIALS = 400        # weights
 OFFSETS = (0, 1, -1, 2, -2)
+EVERY = np.arange(-128, 128, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,20 +53,42 @@ def two_passes(want: np.ndarray, *, scales: tuple[float, float], zero_points: tu
     p_scale, q_scale = scales[::-1] if swapped else scales
     p_zero, q_zero = zero_points[::-1] if swapped else zero_points
     want = want.T if swapped else want
-    every = np.arange(-128, 128, dtype=np.int64)
     for weight in range(MOST_WEIGHT, MOST_WEIGHT - TRIALS, -1):
         try:
             first = quantise_multiplier(weight * p_scale / q_scale / (1 << FINE))
             last = quantise_multiplier(q_scale / weight / out_scale)
         except ValueError:
             return None
-        brought = requantise(every - p_zero << FINE, *first, dtype=np.int32).astype(np.int64)
+        brought = requantise(EVERY - p_zero << FINE, *first, dtype=np.int32).astype(np.int64)
         for offset in OFFSETS:
-            sums = brought[:, None] + weight * (every - q_zero) + offset
+            sums = brought[:, None] + weight * (EVERY - q_zero) + offset
             got = requantise(sums, *last, zero_point=out_zero_point, clamp=clamp)
             if np.array_equal(got, want):
                 return TwoPasses(swapped=swapped, first=_pair(first), last=_pair(last),
                                  weight=weight, offset=offset - weight * q_zero)
+    return None
+
+
+def product_scale(want: np.ndarray, scale: float, *, zero_points: tuple[int, int],
+                  **result) -> tuple[int, int] | None:
+    """Multiplier and shift with which products of every pair of int8 become ``want``, or None.
+
+    Parameters
+    ----------
+    want : int8 array, (256, 256)
+    scale : float
+        That it stands for; from 0 to below 128.
+    result
+        Zero point and clamp, as ``requantise`` takes them.
+    """
+    products = (EVERY - zero_points[0])[:, None] * (EVERY - zero_points[1])
+    multiplier, shift = _pair(quantise_multiplier(scale))
+    pairs = [(multiplier + near, shift) for near in NEIGHBOURS]
+    pairs += [(round(scale * 2.0 ** 31) + near, 0) for near in NEIGHBOURS]  # rounds once
+    for multiplier, shift in pairs:
+        if 0 <= multiplier < 1 << 31 and np.array_equal(requantise(
+                products, np.array(multiplier), np.array(shift), **result), want):
+            return multiplier, shift
     return None
 
 

@@ -58,7 +58,8 @@ class Piece:
 
 
 def parts_of(tile: Tile, packing: Packing) -> Iterator[list[Piece]]:
-    """K tiles that are loaded together: all, or as many as half of the memory holds.
+    """K tiles that are loaded together: all, or as many as half of the memory holds. Tiles of zeros
+    are none.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def parts_of(tile: Tile, packing: Packing) -> Iterator[list[Piece]]:
     """
     most, inner = packing.config.memory.wgt_rows, tile.loops[0][0]
     count = len(tile.weights) // inner
-    whole = [Piece(number, 0, inner) for number in range(count)]
+    whole = _used(tile.weights.any((1, 2)).reshape(count, inner)) or [Piece(0, 0, 1)]
     if sum(piece.rows(tile, packing) for piece in whole) <= most:
         yield whole
         return
@@ -75,11 +76,21 @@ def parts_of(tile: Tile, packing: Packing) -> Iterator[list[Piece]]:
         raise NoRoom(f"memory.wgt_rows must be at least {2 * each}, not {most!r}")
     step = most // 2 // each
     if step < inner:
-        for number, first in product(range(count), range(0, inner, step)):
-            yield [Piece(number, first, min(inner, first + step))]
+        for piece in whole:
+            for first in range(piece.first, piece.end, step):
+                yield [Piece(piece.number, first, min(piece.end, first + step))]
         return
-    for start in range(0, count, step // inner):
+    for start in range(0, len(whole), step // inner):
         yield whole[start:start + step // inner]
+
+
+def _used(used: np.ndarray) -> list[Piece]:
+    """Tiles that follow each other, of those that are used: (outer loops, innermost loop)."""
+    found = []
+    for number, row in enumerate(used):
+        ends = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(np.int8), [0]])))
+        found += [Piece(number, int(first), int(end)) for first, end in ends.reshape(-1, 2)]
+    return found
 
 
 def load_weights(emitter: Emitter, packing: Packing, tile: Tile, part: list[Piece]) -> int:
@@ -133,7 +144,7 @@ def execute(emitter: Emitter, packing: Packing, tile: Tile, part: list[Piece], p
     digits = [(packing.digits, 0)] if packing.digits > 1 else []
     (inner, step), outer = tile.loops[0], [loop for loop in tile.loops[1:] if loop[0] > 1]
     offsets = loop_offsets(*zip(*outer, strict=True)) if outer else np.zeros(1, int)
-    whole = len(part) == len(offsets) and part[0].end - part[0].first == inner
+    whole = len(part) == len(offsets) and all(piece.end - piece.first == inner for piece in part)
     if whole and len(digits) + 1 + len(outer) <= depth - 3:
         commands = [(part[0], 0, outer)]
     else:   # loops that the core has not, or that are cut

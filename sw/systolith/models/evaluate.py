@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from . import floats, integers
-from .graph import Graph, Node
+from .graph import PRODUCTS, Graph, Node
 
-__all__ = ["evaluate"]
+__all__ = ["computed", "evaluate"]
 
 BATCH_ELEMENTS = 1 << 22    # of the largest tensor, at a time
 
@@ -110,13 +110,27 @@ def _node(graph: Graph, node: Node, found: list[np.ndarray], many: int) -> np.nd
     if node.op == "concat":     # a constant is there in each run
         found = [value if graph.of(node, number).data is None else np.concatenate([value] * many)
                  for number, value in enumerate(found)]
+    return computed(graph, node, *found)
+
+
+def computed(graph: Graph, node: Node, *found: np.ndarray) -> np.ndarray:
+    """What a node makes of its inputs, one run of the model; those of operators that work on each
+    element may have any shape.
+
+    Raises
+    ------
+    ValueError
+        The node's types are not known.
+    """
+    made = graph.output(node)
     if node.op == "convert":
         return integers.convert(graph, node, *found)
     real = made.dtype.startswith("float")
     if real:    # weights of a model of real activations may be stored as integers
-        found = [floats.real(value, graph.of(node, number)) for number, value in enumerate(found)]
+        found = tuple(floats.real(value, graph.of(node, number))
+                      for number, value in enumerate(found))
     kernel = getattr(floats if real else integers, node.op, None)
-    if not real and node.op not in ("conv", "linear") and node.attributes.get(
+    if not real and node.op not in PRODUCTS and node.attributes.get(
             "rounding") == "even":
         kernel = integers.even
     if kernel is None:

@@ -4,10 +4,10 @@ import numpy as np
 from systolith_hw.formats import RANGES
 
 from .graph import ACTIVATIONS, Graph, Node, Tensor
-from .windows import convolve, windows_of
+from .windows import convolve, spread_windows_of, windows_of
 
 __all__ = ["add", "average_pool", "clip", "concat", "conv", "linear", "max_pool", "mul", "pad",
-           "quantised", "real", "softmax", "sub", "unary"]
+           "quantised", "real", "softmax", "sub", "transposed_conv", "unary"]
 
 STORED = {**dict.fromkeys(RANGES, "int8"),
           **{name: name for name in ("uint8", "int16", "uint16", "int32")}}
@@ -25,6 +25,13 @@ def conv(graph: Graph, node: Node, x, weights, bias=0.0):
     """Sums of products under a window, and a bias."""
     windows = windows_of(x, weights.shape[1:3], node["stride"], node["dilation"], node["pads"], 0)
     return _ends(node, convolve(windows, weights, node["groups"], np.float32) + bias)
+
+
+def transposed_conv(graph: Graph, node: Node, x, weights, bias=0.0):
+    """Sums of what each number adds under its kernel, and a bias."""
+    windows = spread_windows_of(x, weights.shape[1:3], node["stride"], node["dilation"],
+                                node["pads"])
+    return _ends(node, convolve(windows, weights[:, ::-1, ::-1], node["groups"], np.float32) + bias)
 
 
 def linear(graph: Graph, node: Node, x, weights, bias=0.0):

@@ -8,11 +8,11 @@ from systolith_hw.formats import RANGES
 
 from . import floats
 from .builder import Builder
-from .graph import ACTIVATIONS, Graph, Node, Quantisation, Tensor
+from .graph import ACTIVATIONS, PRODUCTS, Graph, Node, Quantisation, Tensor
 
 __all__ = ["fuse"]
 
-_ENDING = ("conv", "linear", "add", "sub", "mul", "average_pool", "max_pool", "concat")
+_ENDING = (*PRODUCTS, "add", "sub", "mul", "average_pool", "max_pool", "concat")
 
 
 def fuse(graph: Graph) -> Graph:
@@ -56,7 +56,7 @@ def _joined(build: Builder, node: Node, last: Node, other: Tensor, first: bool) 
         return dataclasses.replace(
             last, attributes={**last.attributes, "activation": node["function"]})
     shape = build[last.output].shape
-    if (last.op not in ("conv", "linear") or node.op not in ("add", "sub", "mul")
+    if (last.op not in PRODUCTS or node.op not in ("add", "sub", "mul")
             or len(node.inputs) != 2 or other.data is None or node["activation"] != "none"
             or len(other.shape) > len(shape) or not _along_last(other.shape, shape[-1])
             or node.op == "sub" and not first):

@@ -9,8 +9,8 @@ import numpy as np
 
 from .infer import shape_of
 
-__all__ = ["ACTIVATIONS", "BITS", "MOST_DIMENSIONS", "MOST_OPERATORS", "OPERATORS", "ROUNDINGS",
-           "Graph", "Node", "Operator", "Quantisation", "Tensor"]
+__all__ = ["ACTIVATIONS", "BITS", "MOST_DIMENSIONS", "MOST_OPERATORS", "OPERATORS", "PRODUCTS",
+           "ROUNDINGS", "Graph", "Node", "Operator", "Quantisation", "Tensor"]
 
 # Bits of an element.
 BITS = {"float32": 32, "float16": 16, "float64": 64, "bool": 8, "int4": 4, "ternary": 2,
@@ -22,6 +22,8 @@ ACTIVATIONS: dict[str, tuple[float | None, float | None]] = {
 # are rounded twice or once, halves as they have it; or as ONNX, the nearest of the real number,
 # halves to even.
 ROUNDINGS = ("twice", "once", "even")
+# Operators of weights, which add up products.
+PRODUCTS = ("conv", "transposed_conv", "linear")
 MOST_ELEMENTS = 1 << 31
 MOST_DIMENSIONS = 8
 MOST_OPERATORS = 100_000     # of a file
@@ -44,6 +46,11 @@ _WINDOW = ("stride", "pads", "activation")
 OPERATORS: Mapping[str, Operator] = {
     # x, weights (outputs, height, width, inputs / groups), bias
     "conv": Operator(least=2, most=3, attributes=(*_WINDOW, "rounding", "dilation", "groups")),
+    # The same operands. Each number of x, at ``stride`` times its place, adds the kernel times
+    # itself; ``pads`` are rows and columns of that which are left out, or where they are below 0
+    # added behind it.
+    "transposed_conv": Operator(
+        least=2, most=3, attributes=(*_WINDOW, "rounding", "dilation", "groups")),
     # x (..., K), weights (N, K), bias (N)
     "linear": Operator(least=2, most=3, attributes=_ENDS),
     "add": Operator(least=2, most=2, attributes=_ENDS),
@@ -239,9 +246,12 @@ class Graph:
 
     def macs(self, node: Node) -> int:
         """Multiplications that a node adds up, for one run of the model."""
-        if node.op not in ("conv", "linear"):
+        if node.op not in PRODUCTS:
             return 0
         weights = self.of(node, 1)
+        if node.op == "transposed_conv":
+            x = self.of(node, 0)
+            return x.elements * (weights.elements // x.shape[3])
         return self.output(node).elements * (weights.elements // weights.shape[0])
 
     @property

@@ -34,6 +34,12 @@ def shape_of(op: str, attributes: Mapping[str, Any], shapes: Sequence[Shape]) ->
         size = _windows(x[1:3], kernel, attributes["stride"],
                         attributes.get("dilation", (1, 1)), attributes["pads"])
         return (x[0], *size, _channels(attributes, shapes) if op == "conv" else x[3])
+    if op == "transposed_conv":
+        if len(x) != 4 or len(shapes[1]) != 4:
+            raise ValueError(f"images must have 4 dimensions, not {x!r}")
+        return (x[0], *_spread(x[1:3], shapes[1][1:3], attributes["stride"],
+                               attributes["dilation"], attributes["pads"]),
+                _channels(attributes, shapes))
     if op == "linear":
         weights = shapes[1]
         if len(weights) != 2 or not x or x[-1] != weights[1]:
@@ -75,6 +81,20 @@ def _windows(size: Shape, kernel: Shape, stride: Shape, dilation: Shape,
         if count < 1 or max(before, after) > (k - 1) * d:
             raise ValueError(f"a window of {k} (dilation {d}) must lie in {n} pixels with pads of "
                              f"{before} and {after}, and touch one of them")
+        found.append(count)
+    return tuple(found)
+
+
+def _spread(size: Shape, kernel: Shape, stride: Shape, dilation: Shape,
+            pads: Sequence[tuple[int, int]]) -> Shape:
+    found = []
+    for n, k, s, d, (before, behind) in zip(size, kernel, stride, dilation, pads, strict=True):
+        if min(k, s, d) < 1 or before < 0:
+            raise ValueError(f"kernel, stride and dilation must be at least 1, not {k}, {s}, {d}")
+        count = (n - 1) * s + (k - 1) * d + 1 - before - behind
+        if count < 1:
+            raise ValueError(f"pads of {before} and {behind} must leave something of {n} pixels "
+                             f"under a kernel of {k}")
         found.append(count)
     return tuple(found)
 

@@ -14,10 +14,10 @@ from ..model.arithmetic import requantise
 from ..quantise import quantise_multiplier
 from . import fixed, floats
 from .graph import ACTIVATIONS, Graph, Node, Tensor
-from .windows import EXACT_FLOAT32, convolve, windows_of
+from .windows import EXACT_FLOAT32, convolve, spread_windows_of, windows_of
 
 __all__ = ["add", "average_pool", "clip", "concat", "conv", "convert", "even", "linear", "max_pool",
-           "mul", "pad", "requantised", "softmax", "sub", "unary"]
+           "mul", "pad", "requantised", "softmax", "sub", "transposed_conv", "unary"]
 
 ADD_BITS = 20   # that addends are shifted left by
 INT8 = (-128, 127)
@@ -100,6 +100,17 @@ def conv(graph: Graph, node: Node, x, weights, bias=None):
     centred = x.astype(np.int16) - np.int16(tensor.zero_point)
     windows = windows_of(centred, weights.shape[1:3], node["stride"], node["dilation"],
                          node["pads"], 0)
+    return _sums(graph, node, convolve(windows, weights, node["groups"], _exact(weights)), bias)
+
+
+def transposed_conv(graph: Graph, node: Node, x, weights, bias=None):
+    """Sums of what each number adds under its kernel, and a bias."""
+    tensor = graph.of(node, 0)
+    _check(node, tensor, graph.output(node))
+    weights = _weights(graph, node, weights)[:, ::-1, ::-1]
+    centred = x.astype(np.int16) - np.int16(tensor.zero_point)
+    windows = spread_windows_of(centred, weights.shape[1:3], node["stride"], node["dilation"],
+                                node["pads"])
     return _sums(graph, node, convolve(windows, weights, node["groups"], _exact(weights)), bias)
 
 

@@ -14,12 +14,13 @@ from .fuse import fuse
 from .graph import BITS, MOST_DIMENSIONS, MOST_OPERATORS, Graph, Quantisation, Tensor
 from .onnx_operators import OPERATORS
 from .onnx_quantised import QUANTISED
+from .onnx_transposed import TRANSPOSED
 from .qdq import integers_between
 from .qonnx import DOMAINS, QUANTISERS
 
 __all__ = ["read_onnx"]
 
-ALL = {**OPERATORS, **QUANTISED}
+ALL = {**OPERATORS, **TRANSPOSED, **QUANTISED}
 KNOWN = {"": ALL, "ai.onnx": ALL, **dict.fromkeys(DOMAINS, QUANTISERS)}     # by domain
 LEAST_OPSET = 7     # from which on shapes are broadcast as NumPy does
 MOST_FOLDED = 1 << 24

@@ -19,7 +19,8 @@ from .infer import same_pads
 if TYPE_CHECKING:
     from .onnx import Operation, Reader
 
-__all__ = ["OPERATORS", "Reading", "conv_of", "linear_of"]
+__all__ = ["FIRST", "OPERATORS", "Reading", "constant_in_order", "conv_of", "images", "linear_of",
+           "window"]
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 NO_PADS = ((0, 0), (0, 0))

@@ -5,12 +5,12 @@ from systolith_hw.formats import RANGES
 
 from . import floats
 from .builder import Builder
-from .graph import Graph, Node, Quantisation, Tensor
+from .graph import PRODUCTS, Graph, Node, Quantisation, Tensor
 
 __all__ = ["integers_between"]
 
 _MOVED = ("reshape", "transpose", "pad", "max_pool")
-_COMPUTED = ("conv", "linear", "add", "sub", "mul", "average_pool", "softmax", "concat", "unary",
+_COMPUTED = (*PRODUCTS, "add", "sub", "mul", "average_pool", "softmax", "concat", "unary",
              "clip")
 BIAS_LIMIT = (1 << 31) - 1
 
@@ -86,7 +86,7 @@ class _Pass:
                 name in self.whole or self.old.tensors[name].data is not None
                 for name in node.inputs):
             return False
-        if not (self.products(operands) if node.op in ("conv", "linear")
+        if not (self.products(operands) if node.op in PRODUCTS
                 else all(_plain(self.build[name]) for name in operands)):
             return False
         self.whole[node.output] = self.build.add(node.name, node.op, operands, node.attributes,

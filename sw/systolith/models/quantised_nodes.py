@@ -13,14 +13,14 @@ from . import floats
 from .builder import Builder
 from .calibrate import Range
 from .evaluate import BATCH_ELEMENTS, evaluate
-from .graph import ACTIVATIONS, Graph, Node, Quantisation, Tensor
+from .graph import ACTIVATIONS, PRODUCTS, Graph, Node, Quantisation, Tensor
 from .graph import OPERATORS as ATTRIBUTES
 from .integers import ADD_BITS
 from .weights import LEAST_SCALE, MOST_PRODUCTS, Moments, factors, grouped, rounded
 
 __all__ = ["LAYERS", "OPERATORS", "Quantiser", "quantisations"]
 
-LAYERS = ("conv", "linear")
+LAYERS = PRODUCTS
 SHARED = ("reshape", "transpose", "pad", "max_pool", "average_pool", "clip")
 OPERATORS = (*LAYERS, *SHARED, "add", "sub", "mul", "concat", "unary", "softmax")
 # Scale and zero point of what has a range of its own.

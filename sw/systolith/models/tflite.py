@@ -193,6 +193,23 @@ class _Reader:
         return "conv", [inputs[0], self.turned(inputs[1], (3, 1, 2, 0)), *inputs[2:]], {
             **window, "dilation": dilation, "groups": self.shape(inputs[0])[3]}
 
+    def _transpose_conv(self, name, operator, inputs, output):
+        options = self.options(operator, "TransposeConvOptions")
+        size, image, weights = self.shape(output)[1:3], inputs[2], self.shape(inputs[1])
+        stride = (options.StrideH(), options.StrideW())
+        found = self.shape(image)[1:3]
+        if min(stride) < 1 or not len(size) == len(found) == len(weights[1:3]) == 2:
+            raise ValueError(f"stride must be at least 1 and images of 4 dimensions, not "
+                             f"{stride!r} and {self.shape(image)!r}")
+        same = options.Padding() == self.tflite.Padding.SAME
+        # As for the convolution that makes the input of the output.
+        pads = same_pads(size, weights[1:3], stride) if same else ((0, 0), (0, 0))
+        pads = tuple((before, (n - 1) * s + k - out - before) for n, s, k, out, (before, _) in zip(
+            found, stride, weights[1:3], size, pads, strict=True))
+        return "transposed_conv", [image, inputs[1], *inputs[3:]], {
+            "stride": stride, "pads": pads, "dilation": (1, 1), "groups": 1,
+            "activation": _activation(options)}
+
     def turned(self, number: int, order: tuple[int, ...]) -> int:
         """A constant with its dimensions in another order, as a tensor of its own."""
         tensor = self.tensors[self.by_number[number]]

@@ -6,7 +6,7 @@ import numpy as np
 from systolith_hw.formats import RANGES
 
 from .graph import Node
-from .windows import windows_of
+from .windows import spread_windows_of, windows_of
 
 __all__ = ["LEAST_SCALE", "MOST_PRODUCTS", "Moments", "factors", "grouped", "rounded"]
 
@@ -26,7 +26,11 @@ def factors(node: Node, x: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
     """What each weight of an output is multiplied by: (groups, sums, weights of an output)."""
     if node.op == "linear":
         return x.reshape(1, -1, x.shape[-1])
-    windows = windows_of(x, kernel, node["stride"], node["dilation"], node["pads"], 0)
+    if node.op == "transposed_conv":
+        windows = spread_windows_of(x, kernel, node["stride"], node["dilation"], node["pads"])[
+            ..., ::-1, ::-1]
+    else:
+        windows = windows_of(x, kernel, node["stride"], node["dilation"], node["pads"], 0)
     batch, rows, columns, channels, height, width = windows.shape
     groups = node["groups"]
     apart = windows.reshape(batch, rows, columns, groups, channels // groups, height, width)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["convolve", "windows_of"]
+__all__ = ["convolve", "spread_windows_of", "windows_of"]
 
 EXACT_FLOAT32 = 1 << 24
 
@@ -17,6 +17,22 @@ def windows_of(x: np.ndarray, kernel: Sequence[int], stride: Sequence[int],
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))
     return views[:, ::stride[0], ::stride[1], :, ::dilation[0], ::dilation[1]]
+
+
+def spread_windows_of(x: np.ndarray, kernel: Sequence[int], stride: Sequence[int],
+                      dilation: Sequence[int], pads: Sequence[Sequence[int]]) -> np.ndarray:
+    """``windows_of`` images with zeros between their pixels, which a transposed convolution's
+    kernel meets turned round."""
+    batch, height, width, channels = x.shape
+    apart = np.zeros((batch, (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1, channels),
+                     x.dtype)
+    apart[:, ::stride[0], ::stride[1]] = x
+    sides = [[(k - 1) * d - side for side in pair]
+             for k, d, pair in zip(kernel, dilation, pads, strict=True)]
+    inside = tuple(slice(max(-before, 0), size - max(-behind, 0)) for size, (before, behind) in zip(
+        apart.shape[1:3], sides, strict=True))
+    return windows_of(apart[:, inside[0], inside[1]], kernel, (1, 1), dilation,
+                      [[max(side, 0) for side in pair] for pair in sides], 0)
 
 
 def convolve(windows: np.ndarray, weights: np.ndarray, groups: int,
