@@ -119,6 +119,19 @@ def test_random_networks_equal_the_graph(name, seed):
     check(graph, CORES[name], seed=seed, orders=(None, 0), host_ops=[*host])
 
 
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.full)
+                                               for seed in range(4, 40))])
+def test_random_networks_without_some_channels_equal_the_graph(seed):
+    graph, rng = grown(np.random.default_rng([seed, 21])), np.random.default_rng(seed)
+    for name, tensor in graph.tensors.items():
+        if name.startswith("w"):    # and their biases, so that padding is what they make
+            zeros = rng.random(len(tensor.data)) < 0.4
+            for array in (tensor.data, graph.tensors[f"b{name[1:]}"].data):
+                array[zeros] = 0
+    network = compile_model(graph, config=CORES["8x8"])
+    check(graph, CORES["8x8"], seed=seed, host_ops=network.host_ops)
+
+
 def test_a_core_without_operations_on_the_scratchpad_moves_elements_through_memory():
     config = CORES["8x8"].overridden(["vector.elementwise=false", "vector.functions=0",
                                       "vector.multiply=false", "vector.rows=0"])
