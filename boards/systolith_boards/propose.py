@@ -27,6 +27,7 @@ __all__ = ["Proposal", "array_bound", "board_bus", "propose", "shapes"]
 
 SIDES = (1, 2, 3, 4, 6, 8, 9, 12, 16, 18, 24, 32)
 SHAPES = 6          # that are compiled
+TOO_LARGE = 2       # networks for the board's memory, after which there is no more to try
 TUNED = 2           # of the fastest, whose buffers, lanes and bus are changed
 LEAST_SHARE = 0.5   # of the multipliers that an array must use
 DSPS = {"ecp5": 1, "ice40": 2}      # of a product, by array.strategy
@@ -129,6 +130,7 @@ class _Search:
         self.graph, self.board, self.config = graph, board, config
         self.spare, self.progress = spare, progress
         self.found: dict[tuple[str, ...], Proposal | None] = {}
+        self.too_large: list[int] = []      # bytes of system memory that networks would take
         formats = _formats(graph)
         self.base = () if set(formats) <= set(config.array.weights) else (
             f"array.weights={','.join(formats)}",)
@@ -156,7 +158,10 @@ class _Search:
             network = compile_model(self.graph, config=config)
         except ValueError:      # too few semaphores
             return None
-        if not network.images or network.memory_bytes > self.board.memory_bytes:
+        if not network.images:
+            return None
+        if network.memory_bytes > self.board.memory_bytes:
+            self.too_large.append(network.memory_bytes)
             return None
         bus = board_bus(self.board, config)
         cycles = [predict_cycles(decode_program(image.program), config=config, bus=bus)
@@ -204,7 +209,7 @@ def propose(graph: Graph, board: Board, config: CoreConfig, *, count: int = 3,
     Raises
     ------
     ValueError
-        No operator of the model can run on the core.
+        No operator of the model can run on the core, or it is too large for the board's memory.
     """
     if all(graph.tensors[node.output].dtype.startswith("float") for node in graph.nodes):
         raise ValueError(f"model must have operators on int8 for the core, not real numbers alone "
@@ -218,6 +223,10 @@ def propose(graph: Graph, board: Board, config: CoreConfig, *, count: int = 3,
     ordered = sorted(shapes(board, config, spare), key=lambda each: array_bound(graph, *each))
     for rows, cols in ordered[:SHAPES]:
         search.add({"array.rows": rows, "array.cols": cols})
+        # It is much the same on any array.
+        if len(search.too_large) >= TOO_LARGE and not search.best:
+            raise ValueError(f"model must fit the {board.memory_bytes:,} bytes of system memory of "
+                             f"{board.name}, not need {min(search.too_large):,}")
     for proposal in search.best[:TUNED]:
         search.tune(proposal)
     fitting: dict[tuple[int, int], Proposal] = {}    # by shape

@@ -1,6 +1,7 @@
 """Configurations that are proposed for a model on a board."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,9 @@ def test_a_board_with_sdram_is_slower_than_one_with_block_ram():
     assert board_bus(board, board.config).words == 1
 
 
-def test_a_model_too_large_for_the_boards_memory_is_not_proposed(foreseen):
+def test_a_model_too_large_for_the_boards_memory_is_refused_in_a_sentence(foreseen):
     foreseen()
-    board = BOARDS["ice40_hx8k_b_evn"]
-    assert propose(residual(2, channels=64), board, board.config) == []
+    board = replace(BOARD, memory_bytes=4096)
+    with pytest.raises(ValueError, match=r"model must fit the 4,096 bytes of system memory of "
+                                         r"ulx3s_85f, not need [\d,]+$"):
+        propose(residual(2, channels=64), board, BOARD.config)

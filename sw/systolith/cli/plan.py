@@ -55,7 +55,8 @@ def plan(board_name: str, preset: str | None, path: str | None, assignments: tup
     With --model, shape of the array, scratchpads, lanes and width of the bus are searched instead:
     the model is compiled for some two dozen configurations, its cycles are predicted with the
     board's memory, and the fastest that fit are listed, each of another shape, with the options
-    that build them. It takes about a minute, and does not try everything.
+    that build them. It takes about a minute, longer for small arrays, whose programs are long, and
+    does not try everything.
     """
     require_packages()
     options = " ".join([
