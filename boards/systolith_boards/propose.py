@@ -155,7 +155,8 @@ class _Search:
             return None
         self.progress(f"compiling for {' '.join(key) or 'what the board runs'}")
         try:
-            network = compile_model(self.graph, config=config)
+            network = compile_model(self.graph, config=config,
+                                    bus=board_bus(self.board, config))
         except ValueError:      # too few semaphores
             return None
         if not network.images:

@@ -6,7 +6,9 @@ from typing import Any
 
 from systolith_hw.config import PRESETS, CoreConfig
 
-__all__ = ["known_boards", "named_config"]
+from .cycles import Bus
+
+__all__ = ["known_boards", "named_bus", "named_config"]
 
 
 def known_boards() -> Mapping[str, Any]:
@@ -27,3 +29,11 @@ def named_config(name: str) -> CoreConfig:
     if name not in PRESETS and name in (boards := known_boards()):
         return boards[name].config
     return CoreConfig.preset(name)
+
+
+def named_bus(name: str | None) -> Bus | None:
+    """The memory of the board called ``name``; None where there is none of that name."""
+    if name is None or name in PRESETS or name not in (boards := known_boards()):
+        return None
+    board = boards[name]
+    return import_module("systolith_boards.propose").board_bus(board, board.config)

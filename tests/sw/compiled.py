@@ -24,9 +24,9 @@ def run(network, config, *inputs, order=None):
     return network.run(device, *inputs)
 
 
-def check(graph, config, *, seed, orders=(None, 0, 1), host_ops=(), exact=True):
+def check(graph, config, *, seed, orders=(None, 0, 1), host_ops=(), exact=True, bus=None):
     """A graph, compiled, computes on random inputs what it is; engines in any order."""
-    network = compile_model(graph, config=config, exact=exact)
+    network = compile_model(graph, config=config, exact=exact, bus=bus)
     assert network.host_ops == list(host_ops), [layer.host for layer in network.layers]
     rng = np.random.default_rng(seed)
     given = {name: rng.integers(-128, 128, graph.tensors[name].shape).astype(np.int8)

@@ -9,6 +9,7 @@ from configurations import LEAST, core
 from int8_graphs import biases, image, scaled, weights
 from systolith.compiler.depthwise import folding_of
 from systolith.compiler.operators import Operators
+from systolith.cycles import Bus
 from systolith.models import Graph, Node, Tensor
 from systolith.models.infer import same_pads, shape_of
 from systolith.program import decode_program
@@ -16,6 +17,7 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import LoadMode, Opcode
 
 WIDE = {"act_rows": 2048}
+FAST = Bus(words=1000)      # weights cost nothing
 CORES = {
     "8x8": core(8, 8, 2, WIDE),
     "16x8": core(16, 8, 4, WIDE),
@@ -81,7 +83,7 @@ def test_any_window_of_each_channel_equals_the_graph(name, seed):
     a = net.conv("x", channels, dtype=dtype)
     b = net.conv(a, channels, kernel, depthwise=True, dtype=dtype, **window(rng, size, kernel))
     c = net.conv(b, 5, (3, 3), pads=((1, 1), (1, 1)))   # reads around what was made
-    check(net.graph(c), CORES[name], seed=seed)
+    check(net.graph(c), CORES[name], seed=seed, bus=FAST)
 
 
 @pytest.mark.parametrize("name", CORES)
@@ -92,20 +94,22 @@ def test_common_windows_are_done_on_cells(name):
     c = net.conv(b, 16)
     d = net.conv(c, 16, (3, 3), depthwise=True, pads=((0, 1), (0, 1)), stride=(2, 2))
     graph = net.graph(d)
-    foldings = Operators(graph, CORES[name], exact=True).foldings
+    foldings = Operators(graph, CORES[name], exact=True, bus=FAST).foldings
     assert a in foldings and set(foldings) <= {a, c}
-    check(graph, CORES[name], seed=1)
+    check(graph, CORES[name], seed=1, bus=FAST)
 
 
 def test_a_folding_takes_the_array_fewer_cycles():
     config = CoreConfig.preset("bench16")
     same = {"kernel": (3, 3), "stride": (1, 1), "dilation": (1, 1), "pads": ((1, 1), (1, 1)),
-            "config": config, "weights": "int8"}
+            "config": config, "weights": "int8", "bus": Bus()}
     folding = folding_of(made=(1, 25, 5, 64), **same)
     assert folding is not None
-    assert folding.cycles(64, 16) == 8 * 6 * 13 * 5 < 4 * 9 * 25 * 5
+    assert folding.cycles(64, 16, 0) == 8 * 6 * 13 * 5 < 4 * 9 * 25 * 5
     assert folding.margin == ((1, 0), (0, 0))
     assert folding_of(made=(1, 1, 1, 64), **same) is None
+    # What a slow memory cannot bring is not worth it.
+    assert folding_of(made=(1, 25, 5, 64), **same | {"bus": Bus(words=0.05)}) is None
 
 
 def test_cells_that_do_not_fit_go_through_memory():
@@ -117,7 +121,7 @@ def test_cells_that_do_not_fit_go_through_memory():
     graph = net.graph(c, d)
     for rows in (1024, 512, 256):
         config = core(8, 8, 2, {"act_rows": rows, "act_banks": 1})
-        check(graph, config, seed=rows)
+        check(graph, config, seed=rows, bus=FAST)
 
 
 def test_cells_of_the_same_shape_in_the_same_place_are_filled_once():

@@ -372,7 +372,7 @@ def test_weights_that_are_computed_are_refused():
 def test_operators_that_int8_has_not_are_refused():
     model = Model(0, (1, 4))
     graph = model.graph(model.build.add("cast", "convert", ["x"], {}))
-    with pytest.raises(ValueError, match="node 'cast' must be one of conv, linear, .* to be "
+    with pytest.raises(ValueError, match="node 'cast' must be one of conv, .* to be "
                                          "quantised, not convert"):
         quantised_model(graph, model.data)
 

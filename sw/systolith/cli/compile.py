@@ -9,6 +9,7 @@ from ..compiler.compile import compile_model
 from ..compiler.network import Layer, Network
 from ..models.quantiser import WEIGHTS
 from ..models.read import read_model
+from ..presets import named_bus
 from .arrays import named_arrays
 from .options import complete, config_options, configuration, json_option
 from .output import Steps, check_folder, print_facts, print_json, print_table, write_file
@@ -84,7 +85,8 @@ def compile_(model: Path, preset: str | None, path: str | None, assignments: tup
     data = None if calibrate is None else named_arrays(calibrate, graph.inputs, "calibrate")
     what = "compiling" if data is None else "quantising and compiling"
     network = steps.run(f"{what} {model.name}", lambda: compile_model(
-        graph, config=config, exact=not close, calibrate=data, weights=weights))
+        graph, config=config, bus=named_bus(preset), exact=not close, calibrate=data,
+        weights=weights))
     write_file(output, network.to_bytes())
     peak = config.macs_per_cycle
     macs = sum(layer.macs for layer in network.layers if not layer.host)

@@ -9,12 +9,12 @@ import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import LoadMode, Opcode
 
-from ..cycles import predict_cycles
+from ..cycles import Bus, predict_cycles
 from ..image import Image
 from ..models.graph import PRODUCTS, Graph, Node, Tensor
 from ..models.quantiser import quantised_model
 from ..models.read import read_model
-from ..presets import named_config
+from ..presets import named_bus, named_config
 from ..program import Program, decode_program
 from .lower import Lowered, Refused, lower
 from .network import CoreStep, HostStep, Layer, Network, Port
@@ -27,6 +27,7 @@ ENDS = "conversion of an input or output"
 
 def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None,
                   preset: str | None = None, exact: bool = True,
+                  bus: Bus | None = None,
                   calibrate: Mapping[str, np.ndarray] | None = None, weights: str = "int8",
                   progress: Callable[[str], None] | None = None) -> Network:
     """A network that computes a model on one configuration; ``systolith.compile``.
@@ -42,6 +43,9 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
     exact : bool
         Whether the answers are the model's in every byte. Otherwise operators run on the core also
         where its results are only within one unit: softmax, some averages.
+    bus : Bus or None
+        The memory that it is compiled for; None: that of the board which ``preset`` names, or one
+        that gives a word every cycle.
     calibrate : mapping of str to array, or None
         Of a float model: what its inputs may be, by which it becomes one of int8
         (``quantised_model``).
@@ -63,20 +67,20 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
         raise ValueError(f"calibrate must be given for weights of another format, not for "
                          f"{weights!r} alone")
     if config is None:
-        config = named_config(str(preset))
+        config, bus = named_config(str(preset)), bus or named_bus(str(preset))
     graph = model if isinstance(model, Graph) else read_model(model)
     if calibrate is not None:
         graph = quantised_model(graph, calibrate, weights=weights)
     hosts = {node.name: ENDS for node in graph.nodes if _is_end(graph, node)}
     while True:
         try:
-            steps, lowered = _steps(graph, config, hosts, exact)
+            steps, lowered = _steps(graph, config, hosts, exact, bus)
             break
         except Refused as error:
             hosts[error.node] = error.reason
     layers = {node.name: _layer(graph, node, hosts) for node in graph.nodes}
     for found in lowered:
-        layers |= _predicted(found, config, layers, progress or _nothing)
+        layers |= _predicted(found, config, bus, layers, progress or _nothing)
     return Network(
         name=graph.name, config=config.to_dict(), steps=tuple(steps),
         inputs=tuple(_port(graph.tensors[name]) for name in graph.inputs),
@@ -103,7 +107,8 @@ def _port(tensor: Tensor) -> Port:
                 zero_point=tensor.zero_point)
 
 
-def _steps(graph: Graph, config: CoreConfig, hosts: dict[str, str], exact: bool) -> tuple[
+def _steps(graph: Graph, config: CoreConfig, hosts: dict[str, str], exact: bool,
+           bus: Bus | None) -> tuple[
         list[CoreStep | HostStep], list[Lowered]]:
     """Stretches of nodes that one program, or the host, does one after the other."""
     steps: list[CoreStep | HostStep] = []
@@ -113,7 +118,7 @@ def _steps(graph: Graph, config: CoreConfig, hosts: dict[str, str], exact: bool)
         if on_host:
             steps.append(HostStep(graph=part))
             continue
-        found = lower(part, config, exact=exact)
+        found = lower(part, config, exact=exact, bus=bus)
         lowered.append(found)
         steps.append(CoreStep(image=found.image, inputs=tuple(part.inputs),
                               outputs=tuple(part.outputs)))
@@ -149,7 +154,7 @@ def _layer(graph: Graph, node: Node, hosts: dict[str, str]) -> Layer:
                  macs=graph.macs(node), host=hosts.get(node.name, ""))
 
 
-def _predicted(found: Lowered, config: CoreConfig, layers: dict[str, Layer],
+def _predicted(found: Lowered, config: CoreConfig, bus: Bus | None, layers: dict[str, Layer],
                progress: Callable[[str], None]) -> dict[str, Layer]:
     """Layers with their cycles and bytes: what the program up to each one's end takes longer."""
     result, before = {}, 0
@@ -164,7 +169,7 @@ def _predicted(found: Lowered, config: CoreConfig, layers: dict[str, Layer],
                 draft, memory_bytes=image.memory_bytes, spare_row=found.spare_row).encode())
         else:
             commands = decode_program(image.program)
-        cycles = predict_cycles(commands, config=config) or 0
+        cycles = predict_cycles(commands, config=config, bus=bus) or 0
         moved = found.draft.commands[part.first:part.end]
         result[part.node] = replace(
             layers[part.node], cycles=max(0, cycles - before),

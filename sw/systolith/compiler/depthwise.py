@@ -14,6 +14,7 @@ from math import lcm
 import numpy as np
 from systolith_hw.config import CoreConfig
 
+from ..cycles import Bus
 from ..layout import Packing
 from .convolution import Convolution
 from .emitter import Emitter
@@ -22,7 +23,7 @@ from .tiles import Tile, Walk, drain, execute, load_weights, parts_of
 
 __all__ = ["Axis", "Folding", "emit_depthwise", "folding_of"]
 
-LESS = 0.9      # cycles of the array, as a share of those without folding, that make it worth it
+LESS = 0.9      # cycles, as a share of those without folding, that make it worth it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +136,11 @@ class Folding:
         return ((y, x) for y, x in product(range(self.down.phases), range(self.across.phases))
                 if self.down.patches(y) and self.across.patches(x))
 
-    def cycles(self, channels: int, rows: int) -> int:
-        """Cycles of an array of ``rows`` for an image."""
+    def cycles(self, channels: int, rows: int, load: float) -> float:
+        """Cycles of the array, of ``rows``, for an image, and of the loads of its weights, ``load``
+        for each tile."""
         tiles = sum(len(self.down.cells(y)) * len(self.across.cells(x))
-                    * max(rows, self.down.patches(y) * self.across.patches(x))
+                    * (max(rows, self.down.patches(y) * self.across.patches(x)) + load)
                     for y, x in self.phases)
         return -(-channels // self.depth) * tiles
 
@@ -150,9 +152,9 @@ class Folding:
 
 def folding_of(*, made: Sequence[int], kernel: Sequence[int], stride: Sequence[int],
                dilation: Sequence[int], pads: Border, config: CoreConfig,
-               weights: str) -> Folding | None:
-    """The folding that takes the array the fewest cycles, or None where that is hardly fewer than
-    without.
+               weights: str, bus: Bus) -> Folding | None:
+    """The folding that takes the fewest cycles of the array and of the bus that its weights come by
+    together, or None where that is hardly fewer than without.
 
     Parameters
     ----------
@@ -160,14 +162,20 @@ def folding_of(*, made: Sequence[int], kernel: Sequence[int], stride: Sequence[i
         Images, height, width and channels of the results.
     weights : str
         Their format.
+    bus : Bus
+        The memory that they come from.
     """
     rows, lanes = config.array.rows, config.vector.lanes
     cols, width = Packing(config, weights).cols, rows // lanes * lanes
     unit = cols // lanes * lanes
     if not unit:
         return None
-    plain = -(-made[3] // min(unit, width)) * kernel[0] * kernel[1] * max(rows, made[1] * made[2])
-    found: list[tuple[int, int, Folding]] = []
+    packing = Packing(config, weights)
+    words = packing.rows(rows, rows) * packing.row_bytes(unit) / config.bus.data_bytes
+    load = words / bus.words
+    plain = -(-made[3] // min(unit, width)) * kernel[0] * kernel[1] * (
+        max(rows, made[1] * made[2]) + load)
+    found: list[tuple[float, int, Folding]] = []
     for down, across in product(range(1, width + 1), repeat=2):
         depth = width // (down * across) // lanes * lanes
         if down * across == 1 or not depth or width % depth or down > made[1] or across > made[2]:
@@ -182,7 +190,7 @@ def folding_of(*, made: Sequence[int], kernel: Sequence[int], stride: Sequence[i
                     dilation=dilation[axis], pad=pads[axis][0], cell=(down, across)[axis],
                     patch=patch[axis], early=early[axis])
                     for axis, name in enumerate(("down", "across"))})
-                found.append((folding.cycles(made[3], rows), len(found), folding))
+                found.append((folding.cycles(made[3], rows, load), len(found), folding))
     best = min(found, default=(plain, 0, None))
     return best[2] if best[0] < LESS * plain else None
 

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 from systolith_hw.config import CoreConfig
 
+from ..cycles import Bus
 from ..model.arithmetic import requantise
 from ..models.evaluate import computed
 from ..models.graph import Graph, Node
@@ -32,8 +33,8 @@ class Elementwise(Places):
     scales : dict of str to (int, int) or None
         Of products, by node.
     """
-    def __init__(self, graph: Graph, config: CoreConfig, *, spread: float):
-        super().__init__(graph, config, spread=spread)
+    def __init__(self, graph: Graph, config: CoreConfig, *, bus: Bus, spread: float):
+        super().__init__(graph, config, bus=bus, spread=spread)
         self.fast: dict[str, TwoPasses | None] = {}
         self.scales: dict[str, tuple[int, int] | None] = {}
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from systolith_hw.config import CoreConfig
 
+from ..cycles import Bus
 from ..models.evaluate import computed
 from ..models.graph import Graph, Node
 from .depthwise import Folding, folding_of
@@ -92,6 +93,13 @@ def padding_of(graph: Graph, node: Node) -> Border:
 class Lives:
     """The lives of a graph's tensors.
 
+    Parameters
+    ----------
+    graph : Graph
+    config : CoreConfig
+    bus : Bus
+        The memory that the core has.
+
     Members
     -------
     last : dict of str to int
@@ -108,8 +116,9 @@ class Lives:
     borders : dict of str to Border
         The most padding that convolutions read around each tensor, or what is written in its place.
     """
-    def __init__(self, graph: Graph, config: CoreConfig):
+    def __init__(self, graph: Graph, config: CoreConfig, *, bus: Bus):
         self.graph, self.config, self.channels = graph, config, Channels.of(config)
+        self.bus = bus
         self.last = self._last_uses()
         self.shares = self._shares()
         for _ in range(2):      # a whole as long as its parts, and they as long as it
@@ -205,7 +214,7 @@ class Lives:
             folding = folding_of(
                 made=map_shape(made.shape), kernel=weights.shape[1:3], stride=taker["stride"],
                 dilation=taker["dilation"], pads=taker["pads"], config=self.config,
-                weights=self.format_of(weights.dtype))
+                weights=self.format_of(weights.dtype), bus=self.bus)
             if folding is not None:
                 found[node.output] = folding
         return found

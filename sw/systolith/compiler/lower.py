@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from systolith_hw.config import CoreConfig
 
+from ..cycles import Bus
 from ..image import Image
 from ..models.graph import Graph
 from ..program import Program
@@ -45,13 +46,14 @@ class Lowered:
     macs: dict[str, int]
 
 
-def lower(graph: Graph, config: CoreConfig, *, exact: bool = True) -> Lowered:
+def lower(graph: Graph, config: CoreConfig, *, exact: bool = True,
+          bus: Bus | None = None) -> Lowered:
     """The image of a graph whose inputs, outputs and everything between are int8.
 
     Parameters
     ----------
-    exact : bool
-        As ``Operators`` has it.
+    exact, bus
+        As ``Operators`` has them.
 
     Raises
     ------
@@ -63,7 +65,8 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True) -> Lowered:
     # Maps that are spread leave gaps in which larger ones may not fit.
     tries = []
     for spread in SPREADS:
-        tries.append(_appended(graph, config, exact, spread))
+        work = Operators(graph, config, exact=exact, bus=bus, spread=spread)
+        tries.append(_appended(graph, work))
         if not tries[-1][0].spilled:
             break
     work, parts = min(tries, key=lambda done: done[0].spilled)
@@ -74,9 +77,7 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True) -> Lowered:
                    macs={node.name: graph.macs(node) for node in graph.nodes})
 
 
-def _appended(graph: Graph, config: CoreConfig, exact: bool,
-              spread: float) -> tuple[Operators, list[Part]]:
-    work = Operators(graph, config, exact=exact, spread=spread)
+def _appended(graph: Graph, work: Operators) -> tuple[Operators, list[Part]]:
     parts = []
     for number, node in enumerate(graph.nodes):
         first = len(work.emitter.program)

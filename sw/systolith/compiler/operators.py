@@ -9,6 +9,7 @@ import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.formats import RANGES
 
+from ..cycles import Bus
 from ..models.graph import Graph, Node
 from ..models.integers import limits
 from ..quantise import quantise_multiplier
@@ -32,13 +33,11 @@ class Operators(Arranging):
 
     Parameters
     ----------
-    graph : Graph
-    config : CoreConfig
+    graph, config, bus, spread
+        As ``Places`` has them.
     exact : bool
         Whether only operators are taken whose results are the graph's in every byte; otherwise also
         those within one unit.
-    spread : float
-        As ``Places`` has it.
 
     Members
     -------
@@ -47,8 +46,9 @@ class Operators(Arranging):
     fused : bool
         Whether the next node's commands may be appended with those of the current one.
     """
-    def __init__(self, graph: Graph, config: CoreConfig, *, exact: bool, spread: float = 0):
-        super().__init__(graph, config, spread=spread)
+    def __init__(self, graph: Graph, config: CoreConfig, *, exact: bool, bus: Bus | None = None,
+                 spread: float = 0):
+        super().__init__(graph, config, bus=bus or Bus(), spread=spread)
         self.exact = exact
         self.done: set[str] = set()
         self.fused = True

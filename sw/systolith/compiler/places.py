@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from systolith_hw.config import CoreConfig
 
+from ..cycles import Bus
 from ..image import Tensor
 from ..models.graph import Graph, Node
 from ..regions import Regions
@@ -31,8 +32,8 @@ class Places(Lives):
 
     Parameters
     ----------
-    graph : Graph
-    config : CoreConfig
+    graph, config, bus
+        As ``Lives`` has them.
     spread : float
         Banks of the scratchpad: maps up to this size are spread over its banks.
 
@@ -54,8 +55,8 @@ class Places(Lives):
     spilled : int
         Maps that were moved to system memory.
     """
-    def __init__(self, graph: Graph, config: CoreConfig, *, spread: float):
-        super().__init__(graph, config)
+    def __init__(self, graph: Graph, config: CoreConfig, *, bus: Bus, spread: float):
+        super().__init__(graph, config, bus=bus)
         self.spilled = 0
         self.regions = Regions()
         self.emitter = Emitter(config, self.regions)
