@@ -34,6 +34,7 @@ class Spread(Window):
     """That of a transposed convolution, whose ``stride`` results at a time need ``size`` rows of a
     source from ``before`` above the first one's own."""
     def rows(self, band: range, height: int) -> tuple[range, int, int]:
+        """As a ``Window`` says; at least one row."""
         first = band.start // self.stride - self.before
         end = (band.stop - 1) // self.stride - self.before + self.size
         start = min(max(0, first), height - 1)
