@@ -48,7 +48,10 @@ def ordered(draft: Program, *, memory_bytes: int, spare_row: int) -> Program:
     ValueError
         The core has fewer semaphores than pairs of engines that meet.
     """
-    return _Order(draft, memory_bytes).program(spare_row)
+    try:
+        return _Order(draft, memory_bytes, interleaved=True).program(spare_row)
+    except ValueError:      # too few slots for what is moved
+        return _Order(draft, memory_bytes, interleaved=False).program(spare_row)
 
 
 @dataclass(eq=False)
@@ -74,7 +77,7 @@ class _Command:
 
 
 class _Order:
-    def __init__(self, draft: Program, memory_bytes: int):
+    def __init__(self, draft: Program, memory_bytes: int, *, interleaved: bool):
         self.config: CoreConfig = draft.config
         self.commands: list[_Command] = []
         self.of: list[list[_Command]] = [[] for _ in ENGINES]
@@ -84,7 +87,10 @@ class _Order:
         self.read = {name: np.full((len(ENGINES), count), -1) for name, count in rows.items()}
         for opcode, values in draft.commands:
             self._add(opcode, values)
-        self._interleave()
+        if interleaved:
+            self._interleave()
+        for position, command in enumerate(self.commands):
+            self.place[command.engine, command.number] = position
 
     def _add(self, opcode: Opcode, values: dict) -> None:
         engine = ENGINES.index(opcode)
@@ -129,7 +135,6 @@ class _Order:
                         key=lambda queue: queue[0][0])
             _, command = queue.popleft()
             done[command.engine] = command.number
-            self.place[command.engine, command.number] = len(merged)
             merged.append(command)
         self.commands = merged
 
