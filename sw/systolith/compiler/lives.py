@@ -178,6 +178,7 @@ class Lives:
             if source.data is None and self.last[source.name] == number and (
                     source.name not in self.shares and self.makers_alias(source.name) is None
                     and not any(node["pads"][0] + node["pads"][3])
+                    and source.quantisation is not None and made.quantisation is not None
                     and source.zero_point == made.zero_point):
                 grown[made.name] = source.name
         return grown
