@@ -211,3 +211,12 @@ def test_damaged_files_are_refused_or_are_graphs(seed):
         data[choice.randrange(8, len(data))] = choice.randrange(256)
     del data[choice.choice([len(data), choice.randrange(8, len(data))]):]
     check_refused_or_graph(read_tflite, bytes(data), "damaged.tflite")
+
+
+@pytest.mark.parametrize("dtype, zero_point", [("int8", 128), ("int8", 1 << 62), ("uint8", -1)])
+def test_zero_points_outside_their_type_are_refused(dtype, zero_point):
+    x = Tensor(name="x", shape=(1, 4), dtype=dtype, quantisation=Quantisation(
+        np.ones(1, np.float32), np.array([zero_point])))
+    with pytest.raises(ValueError, match=f"zero points of tensor 'x' must be numbers of its type, "
+                                         f"{dtype}"):
+        made_of("reshape", {"shape": (4, 1)}, [x], x, 1)

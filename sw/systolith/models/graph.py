@@ -284,6 +284,12 @@ def _check_tensor(tensor: Tensor) -> None:
     if not (q.scale.shape == q.zero_point.shape and q.scale.ndim == 1 and len(q.scale)
             and np.isfinite(q.scale).all() and (q.scale > 0).all()):
         raise ValueError(f"scales of tensor {name!r} must be positive, each with a zero point")
+    bits = BITS[tensor.dtype]
+    least = 0 if tensor.dtype.startswith("u") else -(1 << bits - 1)
+    if tensor.data is None and not (
+            (least <= q.zero_point) & (q.zero_point < least + (1 << bits))).all():
+        raise ValueError(f"zero points of tensor {name!r} must be numbers of its type, "
+                         f"{tensor.dtype}")
     if len(q.scale) > 1 and not (q.axis is not None and 0 <= q.axis < len(shape)
                                  and shape[q.axis] == len(q.scale)):
         raise ValueError(f"scales of tensor {name!r} must be one, or one for each index along "
