@@ -106,8 +106,8 @@ def test_a_transposition_of_a_matrix_and_one_that_moves_nothing():
     assert network.layers[2].op == "transpose" and not network.layers[2].host
 
 
-@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.full)
-                                               for seed in range(8, 60))])
+@pytest.mark.parametrize("seed", [*range(8), 37, *(pytest.param(seed, marks=pytest.mark.full)
+                                               for seed in range(8, 20))])
 @pytest.mark.parametrize("name", ["8x8", "3x5", "small memories", "4x3 lanes with gaps"])
 def test_random_networks_equal_the_graph(name, seed):
     graph = grown(np.random.default_rng([seed, 21]))
@@ -119,8 +119,8 @@ def test_random_networks_equal_the_graph(name, seed):
     check(graph, CORES[name], seed=seed, orders=(None, 0), host_ops=[*host])
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.full)
-                                               for seed in range(4, 40))])
+@pytest.mark.parametrize("seed", [*range(4), 37, *(pytest.param(seed, marks=pytest.mark.full)
+                                               for seed in range(4, 12))])
 def test_random_networks_without_some_channels_equal_the_graph(seed):
     graph, rng = grown(np.random.default_rng([seed, 21])), np.random.default_rng(seed)
     for name, tensor in graph.tensors.items():

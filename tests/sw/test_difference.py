@@ -26,7 +26,7 @@ CORES = {
                                      "acc_rows": 16}),
 }
 SHOWN = ("act", "acc", "memory")
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(1, 6))]
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(1, 3))]
 
 
 class Case:
