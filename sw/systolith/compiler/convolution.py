@@ -16,7 +16,7 @@ from ..image import Tensor
 from ..layout import Packing
 from .emitter import Emitter
 from .maps import FeatureMap, Folded
-from .tiles import Results, Tile, Walk, drain, execute, load_weights, parts_of, strip_height
+from .tiles import Loaded, Results, Tile, Walk, drain, strip_height
 
 __all__ = ["Convolution", "Gather", "Gathered", "emit_convolution"]
 
@@ -180,7 +180,7 @@ def emit_convolution(emitter: Emitter, conv: Convolution, source: FeatureMap | G
         Called with image, plane and rows of pixels whose commands have been appended.
     """
     unit = target.channels.unit
-    tiles = [_Loaded(emitter, conv, source, range(first, min(len(conv.weights), first + unit)))
+    tiles = [_Outputs(emitter, conv, source, range(first, min(len(conv.weights), first + unit)))
              for first in range(0, len(conv.weights), unit)]
     strips = list(_strips(emitter, target, parts=2 if gather is None else 4))
     # What is gathered meets all weights before more of it is needed, if they all fit.
@@ -201,7 +201,7 @@ def emit_convolution(emitter: Emitter, conv: Convolution, source: FeatureMap | G
                 then(image, plane, rows)
 
 
-class _Loaded:
+class _Outputs:
     """A column tile with its weights and parameters, which are loaded when they are needed.
 
     Parameters
@@ -213,16 +213,10 @@ class _Loaded:
                  outputs: range):
         height = emitter.config.array.rows
         self.emitter, self.conv, self.source, self.outputs = emitter, conv, source, outputs
-        self.packing = Packing(emitter.config, conv.weight_format)
-        self.tile = (_gathered_tile(conv, source, outputs, height)
-                     if isinstance(source, Gathered) else _map_tile(conv, source, outputs, height))
-        self.parts = list(parts_of(self.tile, self.packing))
-        self.param, self.place = -1, -1     # rows, once they are loaded
-
-    @property
-    def rows(self) -> int:
-        """Rows of the weight scratchpad."""
-        return sum(piece.rows(self.tile, self.packing) for part in self.parts for piece in part)
+        tile = (_gathered_tile(conv, source, outputs, height) if isinstance(source, Gathered)
+                else _map_tile(conv, source, outputs, height))
+        self.loaded = Loaded(emitter, Packing(emitter.config, conv.weight_format), tile)
+        self.param = -1     # first row, once they are loaded
 
     def load(self) -> None:
         """Load parameters, and weights if they are loaded at once, unless they are there."""
@@ -230,25 +224,19 @@ class _Loaded:
             conv, here = self.conv, slice(self.outputs.start, self.outputs.stop)
             self.param = self.emitter.load_parameters(
                 conv.bias[here], conv.multiplier[here], conv.shift[here])
-            if len(self.parts) == 1:
-                self.place = load_weights(self.emitter, self.packing, self.tile, self.parts[0])
+            self.loaded.load()
 
     def execute(self, image: int, rows: range, cols: range, acc: int) -> None:
         """Append the products of a strip."""
-        base, across, down = _stream(self.conv, self.tile, self.source, image)
-        for number, part in enumerate(self.parts):
-            place = (self.place if len(self.parts) == 1 else
-                     load_weights(self.emitter, self.packing, self.tile, part))
-            execute(self.emitter, self.packing, self.tile, part, place,
-                    base=base + rows.start * down + cols.start * across,
-                    strip=[(len(cols), across), (len(rows), down)], acc=acc,
-                    accumulate=number > 0)
+        base, across, down = _stream(self.conv, self.loaded.tile, self.source, image)
+        self.loaded.execute(base=base + rows.start * down + cols.start * across, acc=acc,
+                            strip=[(len(cols), across), (len(rows), down)])
 
 
-def _all_fit(emitter: Emitter, tiles: Sequence[_Loaded]) -> bool:
+def _all_fit(emitter: Emitter, tiles: Sequence[_Outputs]) -> bool:
     """Whether weights and parameters of all tiles fit at once."""
     memory, lanes = emitter.config.memory, emitter.config.vector.lanes
-    return sum(tile.rows for tile in tiles) <= memory.wgt_rows and (
+    return sum(tile.loaded.rows for tile in tiles) <= memory.wgt_rows and (
         sum(-(-len(tile.outputs) // lanes) for tile in tiles) <= memory.par_rows)
 
 

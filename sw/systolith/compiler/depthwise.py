@@ -19,7 +19,7 @@ from ..layout import Packing
 from .convolution import Convolution
 from .emitter import Emitter
 from .maps import Border, Channels, FeatureMap, Fold, Folded
-from .tiles import Tile, Walk, drain, execute, load_weights, parts_of
+from .tiles import Loaded, Tile, Walk, drain
 
 __all__ = ["Axis", "Folding", "emit_depthwise", "folding_of"]
 
@@ -217,11 +217,10 @@ def emit_depthwise(emitter: Emitter, conv: Convolution, folding: Folding, source
         param = emitter.load_parameters(conv.bias[every], conv.multiplier[every],
                                         conv.shift[every])
         slot = target.channels.slot(first)
-        tiles = {(y, x): _tile(conv, folding, plane, y, x, source, config.array.rows)
-                 for y, x in folding.phases}
-        parts = {phase: list(parts_of(tile, packing)) for phase, tile in tiles.items()}
-        places = {phase: load_weights(emitter, packing, tiles[phase], some[0])
-                  for phase, some in parts.items() if len(some) == 1}
+        tiles = {(y, x): Loaded(emitter, packing, _tile(
+            conv, folding, plane, y, x, source, config.array.rows)) for y, x in folding.phases}
+        for tile in tiles.values():
+            tile.load()
         # What follows can begin with the first rows of the last plane.
         last = first + depth >= channels
         most = max(down.patches(y) for y, _ in tiles)
@@ -235,14 +234,10 @@ def emit_depthwise(emitter: Emitter, conv: Convolution, folding: Folding, source
                 continue
             acc = emitter.turn(tall * wide)
             tile = tiles[y, x]
-            base = (tile.base + image * source.cells.image
+            base = (tile.tile.base + image * source.cells.image
                     + j * down.step * source.cells.across + i * across.step)
-            for number, part in enumerate(parts[y, x]):
-                place = (places[y, x] if (y, x) in places else
-                         load_weights(emitter, packing, tile, part))
-                execute(emitter, packing, tile, part, place, base=base, strip=[
-                    (wide, across.step), (tall, down.step * source.cells.across)],
-                    acc=acc, accumulate=number > 0)
+            tile.execute(base=base, acc=acc, strip=[
+                (wide, across.step), (tall, down.step * source.cells.across)])
             result = target.row(
                 image, slot // target.channels.width, down.first(y) + j * down.period,
                 across.first(x) + i * across.period)

@@ -13,8 +13,7 @@ from ..model.address import loop_offsets
 from .emitter import Emitter
 from .maps import NoRoom
 
-__all__ = ["Piece", "Results", "Tile", "Walk", "drain", "execute", "load_weights", "parts_of",
-           "strip_height"]
+__all__ = ["Loaded", "Piece", "Results", "Tile", "Walk", "drain", "strip_height"]
 
 STRIP_TILES = 8     # rows of a strip / rows of the array, where there are enough
 
@@ -160,6 +159,33 @@ def execute(emitter: Emitter, packing: Packing, tile: Tile, part: list[Piece], p
             wgt_row=place, k_last=piece.last(tile, config.array.rows),
             accumulate=accumulate or number > 0, format=WeightFormat[packing.name.upper()])
         place += piece.rows(tile, packing)
+
+
+class Loaded:
+    """A tile whose weights are loaded once where they all fit, and otherwise part by part for each
+    strip."""
+    def __init__(self, emitter: Emitter, packing: Packing, tile: Tile):
+        self.emitter, self.packing, self.tile = emitter, packing, tile
+        self.parts = list(parts_of(tile, packing))
+        self.place = -1     # first row, once they are loaded
+
+    @property
+    def rows(self) -> int:
+        """Rows of the weight scratchpad."""
+        return sum(piece.rows(self.tile, self.packing) for part in self.parts for piece in part)
+
+    def load(self) -> None:
+        """Load weights that are loaded once."""
+        if len(self.parts) == 1:
+            self.place = load_weights(self.emitter, self.packing, self.tile, self.parts[0])
+
+    def execute(self, *, base: int, strip: Sequence[tuple[int, int]], acc: int) -> None:
+        """Append the products of a strip, as ``execute`` takes it."""
+        for number, part in enumerate(self.parts):
+            place = (self.place if len(self.parts) == 1 else
+                     load_weights(self.emitter, self.packing, self.tile, part))
+            execute(self.emitter, self.packing, self.tile, part, place, base=base, strip=strip,
+                    acc=acc, accumulate=number > 0)
 
 
 @dataclass(frozen=True)
