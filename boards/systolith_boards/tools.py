@@ -88,7 +88,7 @@ def _native(name: str) -> Tool | None:
     if path is None or speaking is None:
         return None
     result = subprocess.run([speaking, "--version"], capture_output=True, text=True, check=False)
-    said = re.search(r"(?:Yosys |nextpnr-)(\d+\.\d+\S*)", result.stdout + result.stderr)
+    said = re.search(r"(?:Yosys |nextpnr-|Version )(\d+\.\d+\S*)", result.stdout + result.stderr)
     return Tool(name=name, version=said[1].rstrip(")"), command=(path,)) if said else None
 
 
