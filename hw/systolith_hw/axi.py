@@ -232,7 +232,8 @@ class AxiWriter(wiring.Component):
     """Write master: bursts and their words in, tags out when memory has answered.
 
     Timing: an address leaves the cycle after its burst is accepted, or stands behind one more; a
-    word two cycles after it came at the earliest, never before its burst is accepted.
+    word two cycles after it came at the earliest, and not before its burst has been accepted for
+    some three.
 
     Parameters
     ----------
@@ -257,7 +258,7 @@ class AxiWriter(wiring.Component):
     idle : ``Out(1)``
         Nothing is under way.
     """
-    LENGTHS = 12    # bursts whose words have not begun: as many as cycles between the two
+    LENGTHS = 16    # bursts whose words have not begun: as cycles between the two, and more
 
     def __init__(self, *, config: BusConfig, compact: bool = False):
         self.config = config
@@ -277,9 +278,10 @@ class AxiWriter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.lengths = lengths = ShortQueue(
-            shape=range(max(self.config.max_burst, 2)),
-            depth=min(self.LENGTHS, self.config.write_bursts))
+        shape = range(max(self.config.max_burst, 2))
+        m.submodules.lengths = lengths = (
+            ShortQueue(shape=shape, depth=min(self.LENGTHS, self.config.write_bursts))
+            if self.compact else Fifo(shape=shape, depth=self.LENGTHS, registered=False))
         m.submodules.tags = tags = Fifo(shape=write_tag, depth=max(self.config.write_bursts, 2))
         under_way = Signal(range(self.config.write_bursts + 1))
         burst  = self.bursts.payload.burst

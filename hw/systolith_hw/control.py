@@ -154,13 +154,18 @@ class Control(wiring.Component):
         reset = written("control") & word[1]
         with m.If(start):
             m.d.sync += [starting.eq(1), busy.eq(1), done.eq(0)]
+        # A register of its own: much hangs on it.
+        clearing = Signal()
         m.d.comb += [
-            self.clear.eq(starting | (resetting & self.bus_idle)),
+            self.clear.eq(clearing),
             self.halt.eq(failed | resetting | starting),
         ]
-        m.d.sync += self.begin.eq(starting)
+        m.d.sync += [
+            clearing.eq(~clearing & (starting | (resetting & self.bus_idle))),
+            self.begin.eq(starting & clearing),
+        ]
         running = Signal()  # the program has begun
-        with m.If(starting):
+        with m.If(clearing):
             m.d.sync += starting.eq(0)
         with m.If(self.begin):
             m.d.sync += running.eq(1)
@@ -178,7 +183,7 @@ class Control(wiring.Component):
             m.d.sync += interrupt.eq(0)
         with m.If(reset):
             m.d.sync += resetting.eq(1)
-        with m.Elif(resetting & self.bus_idle):
+        with m.Elif(resetting & clearing):
             m.d.sync += [
                 resetting.eq(0), busy.eq(0), done.eq(0), failed.eq(0), running.eq(0),
                 starting.eq(0), code.eq(ErrorCode.NONE), index.eq(0), interrupt.eq(0),
@@ -188,12 +193,14 @@ class Control(wiring.Component):
         # Counters.
         counters = {}
         names = counted(self.config)
+        counts = Signal(len(self.events))   # a cycle later, where clocks are fast
+        m.d["comb" if compact else "sync"] += counts.eq(Mux(running, self.events, 0))
         for i, name in enumerate(COUNTERS):
             if name in names:
                 counter = Signal(32, name=f"count_{name}")
                 with m.If(start):
                     m.d.sync += counter.eq(0)
-                with m.Elif(running & self.events[i]):
+                with m.Elif(counts[i]):
                     m.d.sync += counter.eq(counter + 1)
                 counters[name] = counter
 

@@ -251,8 +251,8 @@ class Core(wiring.Component):
         return error
 
     def _errors(self, m, control, dispatcher, semaphores, engines, deadlock):
-        """Report the first error, a cycle later; of several at once, the one nearest to the
-        data."""
+        """Report the first error, two cycles later, a compact core one; of several at once, the
+        one nearest to the data."""
         first = Signal(error_layout)
         overflow = Signal(error_layout)
         # The command that raised in the cycle before.
@@ -270,5 +270,9 @@ class Core(wiring.Component):
         m.d.sync += first.valid.eq(0)
         for source in (deadlock, overflow, dispatcher.error,
                        *(engine.error for engine in reversed(engines))):
+            if not self.config.control.compact:
+                found = Signal(error_layout)
+                m.d.sync += found.eq(source)
+                source = found
             with m.If(source.valid):
                 m.d.sync += first.eq(source)

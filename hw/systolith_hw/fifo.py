@@ -56,7 +56,7 @@ class Fifo(wiring.Component):
         advance = Signal()  # the RAM's output moves on
         fetch  = Signal()
         m.d.comb += [
-            self.i.ready.eq(level != self.depth),
+            self.i.ready.eq(~level[-1]),
             ram.write_en.eq(write),
             ram.write_data.eq(Value.cast(self.i.payload)),
             fetch.eq((level != 0) & (~fetched | advance)),
@@ -65,7 +65,11 @@ class Fifo(wiring.Component):
         write_addr = Signal(range(self.depth))
         read_addr = Signal(range(self.depth))
         m.d.comb += [ram.write_addr.eq(write_addr), ram.read_addr.eq(read_addr)]
-        m.d.sync += level.eq(level + write - fetch)
+        # No sum of what comes late: it chooses.
+        with m.If(write & ~fetch):
+            m.d.sync += level.eq(level + 1)
+        with m.Elif(fetch & ~write):
+            m.d.sync += level.eq(level - 1)
         with m.If(write):
             m.d.sync += write_addr.eq(write_addr + 1)
         with m.If(fetch):
@@ -156,7 +160,8 @@ class ShortQueue(wiring.Component):
 class Fork(wiring.Component):
     """Hands every item of a stream to several takers, each when it is ready.
 
-    Timing: nothing is stored; an item stays at ``i`` until the last of the takers has it.
+    Timing: nothing is stored; an item stays at ``i`` until the cycle after the last of the takers
+    took it, so that none of them hangs on the others.
 
     Parameters
     ----------
@@ -183,13 +188,12 @@ class Fork(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         had = Signal(self.ways)  # the takers that have the item
-        has = had | Cat(port.ready for port in self.o)
-        m.d.comb += self.i.ready.eq(has.all())
+        m.d.comb += self.i.ready.eq(had.all())
         for port, flag in zip(self.o, had, strict=True):
             m.d.comb += [
                 port.valid.eq(self.i.valid & ~flag),
                 Value.cast(port.payload).eq(Value.cast(self.i.payload)),
             ]
         with m.If(self.i.valid):
-            m.d.sync += had.eq(Mux(self.i.ready, 0, has))
+            m.d.sync += had.eq(Mux(self.i.ready, 0, had | Cat(port.ready for port in self.o)))
         return m

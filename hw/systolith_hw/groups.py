@@ -1,6 +1,6 @@
 """Vector commands to lane groups: the walk, what is read, and which settings a group has."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
@@ -11,7 +11,6 @@ from .fifo import ShortQueue
 from .isa import (
     COMMANDS,
     ElementType,
-    ErrorCode,
     Function,
     Opcode,
     Operand,
@@ -21,6 +20,14 @@ from .isa import (
     VectorOp,
 )
 from .narrow import index_bits, walked_bits
+from .reads import (
+    ADDRESS_BITS,
+    BEATS,
+    GroupReader,
+    group_layout,
+    head_layout,
+    settings_layout,
+)
 from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports
 from .scratchpad import ReadPort
 from .semaphore import Raiser, at_level
@@ -28,43 +35,7 @@ from .stages import Stages, beats_of
 from .transfer import ring_row
 from .walk import CommandWalker
 
-__all__ = ["GroupSequencer", "group_layout", "settings_layout", "walks_of"]
-
-ADDRESS_BITS = 16   # of lane groups
-RECORD_NUMBER_BITS = 8
-ENTRY_BITS = 9      # of a function table
-BEATS = ("beats", "source_beats", "stream_beats", "result_beats")
-
-
-def settings_layout(config: CoreConfig) -> data.StructLayout:
-    """What a command says of all of its groups."""
-    unit = config.vector
-    fields = {"second": Operand, "scale": Scale, "result_type": ResultType,
-              "immediate": signed(16), "zero_point": signed(8), "clamp_low": signed(8),
-              "clamp_high": signed(8)}
-    if unit.combines:
-        fields |= {"operation": VectorOp, "source_type": ElementType, "fine": 1, "masked": 1,
-                   "stream_type": 2, "reduce": Reduction, "fold": 1, "span": 1,
-                   "sum_results": 1, "tail": 7}
-    if unit.functions or unit.multiply:
-        fields |= {"function": Function, "function_first": 1, "function_shift": 5,
-                   "function_base": 3, "function_signed": 1, "segments": 1}
-    return data.StructLayout(fields)
-
-
-def group_layout(config: CoreConfig) -> data.StructLayout:
-    """A group: the slot of its settings; whether something waits for its end; where its operands
-    lie in their rows, parameter row, record, entry of the channel; its position in its row,
-    whether it is the first, the last, and the last of loop 0; where its result goes."""
-    unit, memory = config.vector, config.memory
-    in_row = exact_log2(config.act_row_bytes // unit.lanes)
-    return data.StructLayout({
-        "slot": 1, "event": 1, "stream_unit": in_row,
-        "source_unit": max(in_row, exact_log2(config.acc_group_pitch)),
-        "param": exact_log2(memory.par_rows),
-        "row": RECORD_NUMBER_BITS, "entry": ENTRY_BITS, "position": ADDRESS_BITS, "first": 1,
-        "last": 1, "tail": 1,
-        "result": max(exact_log2(config.act_groups), exact_log2(unit.rows) if unit.rows else 0)})
+__all__ = ["GroupSequencer", "walks_of"]
 
 
 def walks_of(config: CoreConfig) -> tuple[str, ...]:
@@ -168,7 +139,7 @@ class GroupSequencer(wiring.Component):
         m.submodules.walker = walker = CommandWalker(
             loops=loops, streams=(ADDRESS_BITS,) * len(self.walks), kept=kept,
             count_bits=config.count_bits, queued=not compact, held=compact)
-        most = stages.done // stages.interval + 4   # groups under way
+        most = stages.done // stages.interval + 6   # groups under way
         # Room for a raise every four groups, where more than a few are under way.
         m.submodules.raiser = raiser = Raiser(depth=min(most, stages.done // 4 + 3), held=compact)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
@@ -241,17 +212,13 @@ class GroupSequencer(wiring.Component):
             span_last = element.last[0] & (~now.settings.span | element.last[1])
         words = {"source": source, "second": second, "result": result, "param": param, "row": row,
                  "entry": entry, "position": position}
-        read = ("acc", "source", "stream", "bias", "row_value", "row_sum")
+        m.submodules.reader = reader = GroupReader(config=config)
         depth = 1 if compact and stages.interval > 1 else 2
-        m.submodules.groups = groups = ShortQueue(depth=depth, shape=data.StructLayout({
-            **{name: len(value) for name, value in words.items()},
-            "slot": 1, "event": 1, "first": 1, "last": 1, "tail": 1, "begins": 1,
-            "index": INDEX_BITS,
-            "uses": data.StructLayout({name: 1 for name in read}),
-            **dict.fromkeys(BEATS, beat_bits)}))
+        m.submodules.groups = groups = ShortQueue(depth=depth, shape=head_layout(config))
         # Apart from the addresses, so that no word of the Verilog depends on itself.
         m.submodules.checks = checks = ShortQueue(shape=len(good), depth=depth)
-        new, head = groups.i.payload, groups.o.payload
+        wiring.connect(m, groups.o, reader.i)
+        new = groups.i.payload
         m.d.comb += [
             event.eq(Cat(now.raises[i] & at_level(element.last, now.level[i], loops)
                          for i in range(2))),
@@ -265,86 +232,33 @@ class GroupSequencer(wiring.Component):
             *(new[name].eq(value) for name, value in (
                 *words.items(), ("slot", slot), ("event", event.any()), ("first", span_first),
                 ("last", span_last), ("tail", element.last[0]))),
-            *(new.uses[name].eq(uses[name]) for name in read),
+            *(new.uses[name].eq(uses[name]) for name in new.uses.shape().members),
             *(new[name].eq(now[name]) for name in ("index", *BEATS)),
             new.begins.eq(begins),
             checks.i.valid.eq(pass_),
             checks.i.payload.eq(Cat(*good)),
+            checks.o.ready.eq(groups.o.ready),
+            reader.allowed.eq(checks.o.payload.all()),
+            reader.halt.eq(self.halt),
+            *(getattr(self, name).eq(getattr(reader, name)) for name in (
+                "acc_valid", "acc_row", "issue", "group", "beat", "source_read", "stream_read",
+                "value_read", "sum_read", "record", "error")),
+            reader.acc_ready.eq(self.acc_ready),
+            self.busy.eq(reader.busy),
         ]
+        for name in ("bias", "source", "stream") if unit.elementwise else ("bias",):
+            wiring.connect(m, getattr(reader, name), wiring.flipped(getattr(self, name)))
 
-        # A command's last result of several rows keeps the next command's first one away.
-        step  = Signal()            # a beat of the group is read
-        issue = self.issue          # its last
-        final = Signal()            # no beat after this
-        beat  = Signal(beat_bits)
-        rest  = Signal(beat_bits)
-        pause = Signal(range(stages.interval))  # that a serial requantiser keeps groups away
-        wanted  = Signal()
-        allowed = checks.o.payload.all()
-        m.d.comb += [
-            self.beat.eq(beat),
-            final.eq(beat == head.beats),
-            wanted.eq(groups.o.valid & allowed & ~self.halt
-                      & ~(head.begins & final & (rest != 0)) & (~final | (pause == 0))),
-            issue.eq(step & final),
-            groups.o.ready.eq(issue),
-            checks.o.ready.eq(issue),
-        ]
-        with m.If(step):
-            m.d.sync += beat.eq(Mux(final, 0, beat + 1))
-        m.d.sync += [
-            rest.eq(Mux(issue, head.result_beats, Mux(rest == 0, 0, rest - 1))),
-            pause.eq(Mux(issue, stages.interval - 1, Mux(pause == 0, 0, pause - 1))),
-        ]
-
-        # The reads of a beat, each granted when its bank is free.
-        done = []
-
-        def ask(name, used, ready):
-            """Whether to ask: until it is granted, and then not before the next beat."""
-            granted, asks = Signal(name=f"{name}_granted"), Signal(name=f"{name}_asks")
-            m.d.comb += asks.eq(wanted & used & ~granted)
-            m.d.sync += granted.eq((granted | (asks & ready)) & ~step)
-            done.append(~used | granted | ready)
-            return asks
-
-        m.d.comb += [
-            self.acc_valid.eq(ask("acc", head.uses.acc & final, self.acc_ready)),
-            self.acc_row.eq(head.source >> exact_log2(config.acc_group_pitch)),
-            self.bias.valid.eq(issue & head.uses.bias),
-            self.bias.addr.eq(head.param),
-        ]
-        if unit.elementwise:
-            for name, port, at in (("source", self.source, head.source),
-                                   ("stream", self.stream, head.second)):
-                asks = ask(name, head.uses[name] & (beat <= head[f"{name}_beats"]), port.ready)
-                m.d.comb += [
-                    port.valid.eq(asks),
-                    port.addr.eq((at >> row_bits) + beat),
-                    getattr(self, f"{name}_read").eq(asks & port.ready),
-                ]
         retired = Signal()  # a group was done a cycle ago
         due     = Signal()  # for which something waits
         still   = empty & ~retired & ~raiser.pending
         m.d.sync += [retired.eq(self.retire), due.eq(self.retire & self.retired.event)]
         m.d.comb += [
-            step.eq(wanted & Cat(*done).all()),
-            self.busy.eq(step),
-            *(self.group[name].eq(head[name]) for name in self.group.shape().members
-              if name not in ("source_unit", "stream_unit")),
-            self.group.source_unit.eq(head.source),
-            self.group.stream_unit.eq(head.second),
-            self.value_read.eq(issue & head.uses.row_value),
-            self.sum_read.eq(issue & head.uses.row_sum),
-            self.record.eq(head.row),
             raiser.due.eq(due),
             self.blocked.eq(walker.o.valid & ~walker.open),
             self.waiting.eq(self.blocked & still),
             self.waiting_index.eq(now.index),
             self.idle.eq(~self.command.valid & walker.idle & still),
-            self.error.valid.eq(groups.o.valid & ~allowed),
-            self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
-            self.error.index.eq(head.index),
         ]
         return m
 

@@ -10,11 +10,11 @@ from .combine import Combiner, saturated
 from .config import CoreConfig
 from .formats import STRATEGIES
 from .function import FunctionUnit, fun_port, function_layout
-from .groups import group_layout, settings_layout
 from .isa import ElementType, Function, Reduction, ResultType, Scale
 from .operands import OperandReader
 from .parameters import PARTS
 from .pipe import Pipe
+from .reads import group_layout, settings_layout
 from .reduce import Folder, LaneTree
 from .requantise import Requantiser
 from .rowfile import RowFile

@@ -1,6 +1,6 @@
 """The load engine: system memory to scratchpads."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -10,10 +10,11 @@ from .bursts import BurstSplitter, burst_layout
 from .cells import place
 from .choose import at_most
 from .config import CoreConfig
-from .fifo import Fifo, ShortQueue
+from .fifo import ShortQueue
 from .isa import ErrorCode, Opcode
 from .narrow import memory_bits
 from .record import RECORD_BITS, engine_ports
+from .runqueue import RunQueue
 from .scratchpad import WritePort
 from .semaphore import Raiser
 from .transfer import (
@@ -24,7 +25,6 @@ from .transfer import (
     place_layout,
     rotate_bytes,
     row_bits,
-    settings_layout,
 )
 
 __all__ = ["LoadEngine"]
@@ -37,7 +37,7 @@ class LoadEngine(wiring.Component):
     way, also into the next commands. The back writes as many bytes per cycle as come from one bus
     word and go to one row, without a gap between runs and commands.
 
-    Timing: the first burst is offered three cycles after the command came; bytes stand in the
+    Timing: the first burst is offered four cycles after the command came; bytes stand in the
     scratchpad three cycles after their word was taken.
 
     Members
@@ -90,9 +90,9 @@ class LoadEngine(wiring.Component):
         m.submodules.splitter = splitter = BurstSplitter(
             data_bytes=bus_bytes, max_burst=self.config.bus.max_burst,
             address_bits=memory_bits(self.config))
-        shape = place_layout(self.config)
-        m.submodules.runs = runs = (ShortQueue(shape=shape, depth=1) if compact
-                                    else Fifo(shape=shape, depth=self.config.bus.read_words))
+        m.submodules.runs = runs = (
+            ShortQueue(shape=place_layout(self.config), depth=1) if compact
+            else RunQueue(config=self.config, depth=self.config.bus.read_words))
         m.submodules.stepper = stepper = RunStepper(config=self.config)
         m.submodules.raiser = raiser = Raiser(held=compact)
         wiring.connect(m, wiring.flipped(self.command), walker.command)
@@ -100,28 +100,17 @@ class LoadEngine(wiring.Component):
         wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
         m.d.comb += self.raise_index.eq(raiser.raise_index)
 
-        # Front: every run goes to the splitter and, with its place in the scratchpad, to the back;
-        # the settings of its command go before a command's first.
+        # Front: every run goes to the splitter and, with its place in the scratchpad, to the back.
         run = walker.run.payload
         filling = walker.settings.filling
         go = walker.run.valid & walker.run.ready
         if compact:     # no other command comes before this one is done
-            room = Const(1)
             m.d.comb += stepper.settings.eq(walker.settings)
         else:
-            m.submodules.settings = settings = ShortQueue(
-                shape=settings_layout(self.config), depth=self.config.control.queue_depth)
-            room = settings.i.ready
-            m.d.comb += [
-                settings.i.valid.eq(go & run.first),
-                settings.i.payload.eq(walker.settings),
-                stepper.settings.eq(settings.o.payload),  # they come sooner than runs
-                settings.o.ready.eq(runs.o.valid & runs.o.ready & runs.o.payload.first),
-            ]
+            m.d.comb += [runs.settings.eq(walker.settings), stepper.settings.eq(runs.now)]
         m.d.comb += [
             walker.window_bytes.eq(self.window_bytes),
-            walker.run.ready.eq(runs.i.ready & (splitter.run.ready | filling)
-                                & (room | ~run.first) & ~self.halt),
+            walker.run.ready.eq(runs.i.ready & (splitter.run.ready | filling) & ~self.halt),
             runs.i.valid.eq(go),
             runs.i.payload.row.eq(run.row),
             runs.i.payload.lane.eq(run.lane),

@@ -8,8 +8,8 @@ from amaranth.utils import exact_log2
 from .choose import choose
 from .combine import saturated
 from .config import CoreConfig
-from .groups import settings_layout
 from .isa import ElementType, Operand
+from .reads import settings_layout
 from .rowfile import position_bits
 from .stages import Stages, beats_of
 

@@ -3,9 +3,10 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from .choose import choose
-from .fifo import ShortQueue
+from .fifo import Fifo, ShortQueue
 from .record import INDEX_BITS
 
 __all__ = ["Gate", "Raiser", "Semaphores", "SerialSemaphores", "at_level", "gate_layout"]
@@ -253,7 +254,8 @@ class Gate(wiring.Component):
 class Raiser(wiring.Component):
     """Keeps an engine's raises until what they announce has happened and the semaphores take them.
 
-    Timing: a raise reaches its semaphore the cycle after it was announced and due, or later.
+    Timing: a raise reaches its semaphore the cycle after it was due and at the earliest four after
+    it was announced, or later; ``held``, the cycle after both.
 
     Members
     -------
@@ -298,10 +300,12 @@ class Raiser(wiring.Component):
         m = Module()
         beside = {} if self.held else {"number": self.number.shape(), "index": INDEX_BITS}
         pair = data.StructLayout({"event": 2, **beside})
-        m.submodules.pairs = pairs = ShortQueue(shape=pair, depth=self.depth)
+        m.submodules.pairs = pairs = (
+            ShortQueue(shape=pair, depth=self.depth) if self.held
+            else Fifo(shape=pair, depth=1 << bits_for(self.depth - 1)))
         head = pairs.o.payload
         said = self if self.held else head
-        owed = Signal(range(self.depth + 1))  # pairs that are due
+        owed = Signal(range(pairs.depth + 3))   # pairs that are due
         slot = Signal()  # which of the head's raises goes next
         second = Signal()  # the head's slot 0 is done
         taken = Signal()
@@ -311,9 +315,9 @@ class Raiser(wiring.Component):
             *(pairs.i.payload[name].eq(getattr(self, name)) for name in beside),
             self.raise_index.eq(said.index),
             self.ready.eq(pairs.i.ready),
-            self.pending.eq(pairs.o.valid),
+            self.pending.eq(~pairs.empty),
             slot.eq(second | ~head.event[0]),
-            self.raise_.valid.eq(owed != 0),
+            self.raise_.valid.eq((owed != 0) & (1 if self.held else pairs.o.valid)),
             self.raise_.payload.eq(said.number[slot]),
             taken.eq(self.raise_.valid & self.raise_.ready),
             pairs.o.ready.eq(taken & (slot | ~head.event[1])),

@@ -13,6 +13,7 @@ from .fifo import Fifo, ShortQueue
 from .isa import ErrorCode, Opcode
 from .narrow import memory_bits
 from .record import RECORD_BITS, engine_ports
+from .runqueue import RunQueue
 from .scratchpad import ReadPort, Scratchpad
 from .semaphore import Raiser
 from .transfer import RunStepper, RunWalker, lane_bits, rotate_bytes
@@ -23,10 +24,11 @@ __all__ = ["StoreEngine"]
 class StoreEngine(wiring.Component):
     """Walks a command's runs, reads their rows and packs them into bus words.
 
-    As many bytes per cycle as come from one row and go to one bus word, without a gap between runs
-    and commands. A raise happens when memory has answered the last burst of the iteration.
+    As many bytes per cycle as come from one row and go to one bus word, without a gap between runs,
+    and with a cycle between commands whose runs take one each. A raise happens when memory has
+    answered the last burst of the iteration.
 
-    Timing: the first row is read four cycles after the command came; a word is offered seven
+    Timing: the first row is read six cycles after the command came; a word is offered seven
     cycles after its last row was read.
 
     Members
@@ -95,24 +97,30 @@ class StoreEngine(wiring.Component):
         m.d.comb += self.raise_index.eq(raiser.raise_index)
 
         # Every run goes to the splitter, for its addresses, and to the stepper, for its rows.
+        runs, settings, waits = stepper.run, walker.settings, Const(0)
+        if compact:
+            m.d.comb += stepper.settings.eq(settings)
+        else:
+            m.submodules.runs = queue = RunQueue(config=self.config, depth=2)
+            wiring.connect(m, queue.o, stepper.run)
+            runs, waits = queue.i, ~queue.empty
+            m.d.comb += [queue.settings.eq(settings), stepper.settings.eq(queue.now)]
         taken, none_taken = self.bursts, Const(1)
         if not compact:
             m.submodules.bursts = bursts = ShortQueue(shape=taken.payload.shape(), depth=2)
             wiring.connect(m, bursts.o, wiring.flipped(taken))
             taken, none_taken = bursts.i, bursts.empty
         tag = Signal(write_tag, reset_less=True)
-        settings = walker.settings
         run = walker.run.payload
         go = walker.run.valid & walker.run.ready
         m.d.comb += [
             walker.window_bytes.eq(self.window_bytes),
-            walker.run.ready.eq(stepper.run.ready & splitter.run.ready & ~self.halt),
-            stepper.run.valid.eq(go),
-            stepper.run.payload.row.eq(run.row),
-            stepper.run.payload.lane.eq(run.lane),
-            stepper.run.payload.offset.eq(run.address[:offset_bits]),
-            stepper.run.payload.first.eq(run.first),
-            stepper.settings.eq(settings),
+            walker.run.ready.eq(runs.ready & splitter.run.ready & ~self.halt),
+            runs.valid.eq(go),
+            runs.payload.row.eq(run.row),
+            runs.payload.lane.eq(run.lane),
+            runs.payload.offset.eq(run.address[:offset_bits]),
+            runs.payload.first.eq(run.first),
             splitter.run.valid.eq(go),
             splitter.run.payload.address.eq(run.address),
             splitter.run.payload.bytes.eq(settings.run_bytes),
@@ -141,7 +149,7 @@ class StoreEngine(wiring.Component):
             reads = queue.o
         read  = reads.payload
         step  = Signal()
-        leaves = Signal()   # a word goes to the bus
+        leaves = Signal()   # a word has gone to the bus
         room  = 1 if compact else self.WORDS
         space = Signal(signed(bits_for(room) + 1), init=room - 1)   # words, less one
         bad_row = Signal()
@@ -203,7 +211,7 @@ class StoreEngine(wiring.Component):
             wiring.connect(m, words.o, wiring.flipped(self.words))
             m.d.comb += [words.i.valid.eq(word_valid), words.i.payload.eq(word)]
             m.d.sync += word_valid.eq(complete)
-        m.d.comb += leaves.eq(self.words.valid & self.words.ready)
+        m.d["comb" if compact else "sync"] += leaves.eq(self.words.valid & self.words.ready)
 
         # Memory's answers.
         tag_done = self.done.payload.tag
@@ -218,7 +226,7 @@ class StoreEngine(wiring.Component):
             raiser.number.eq(done_of.number),
             raiser.index.eq(done_of.index),
         ]
-        still = (stepper.idle & ~reads.valid & ~under_way & ~word_valid & none
+        still = (stepper.idle & ~waits & ~reads.valid & ~under_way & ~word_valid & none
                  & splitter.idle & none_taken & (bursts_out == 0) & ~raiser.pending)
         m.d.comb += [
             self.blocked.eq(walker.waiting),

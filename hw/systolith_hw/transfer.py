@@ -160,7 +160,8 @@ class RunWalker(wiring.Component):
             "last_lane": signed(lane_bits(self.config) + 1)})
         m.submodules.walker = walker = CommandWalker(
             loops=loops, streams=(widths["memory"], widths["pad"]), kept=kept,
-            count_bits=self.config.count_bits, held=self.config.control.compact)
+            count_bits=self.config.count_bits, queued=not self.config.control.compact,
+            held=self.config.control.compact)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         self._connect_command(m, walker, loops)
 

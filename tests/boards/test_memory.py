@@ -220,7 +220,7 @@ def test_bursts_take_a_cycle_for_each_word():
                 answered.append(cycle)
 
     simulate(dut, reads)
-    assert arrived == list(range(3, 60))
+    assert arrived == list(range(4, 60))
     assert answered == list(range(5, 60, 4))
 
 

@@ -113,16 +113,15 @@ class EachOnce(Specification):
         self.given(m, self.held(m, dut.i.valid, dut.i.ready, dut.i.payload, "i"))
         has = []
         for i, port in enumerate(dut.o):
-            take = port.valid & port.ready
             had = Signal(name=f"had{i}")
-            m.d.sync += had.eq((had | take) & ~(dut.i.valid & dut.i.ready))
-            has.append(had | take)
+            m.d.sync += had.eq((had | (port.valid & port.ready)) & ~(dut.i.valid & dut.i.ready))
+            has.append(had)
             self.require(m, port.valid == (dut.i.valid & ~had), "each taker has an item once")
             self.require(m, ~port.valid | (port.payload == dut.i.payload), "unchanged")
             self.require(m, self.held(m, port.valid, port.ready, port.payload, f"o{i}"),
                          "an item offered stays until it is taken")
         self.require(m, ~dut.i.valid | (dut.i.ready == Cat(has).all()),
-                     "an item leaves with the last taker")
+                     "an item leaves when the last taker has it")
 
 
 PROOFS = (
@@ -134,7 +133,7 @@ PROOFS = (
         make=lambda: Ordered(Fifo(shape=2, depth=4), room=4, latency=2),
         bugs=(
             Bug("a queue that overflows", "hw/systolith_hw/fifo.py",
-                "self.i.ready.eq(level != self.depth),\n            ram.write_en",
+                "self.i.ready.eq(~level[-1]),\n            ram.write_en",
                 "self.i.ready.eq(1),\n            ram.write_en", RUN),
             Bug("an output register overwritten", "hw/systolith_hw/fifo.py",
                 "advance.eq(fetched & (~out_valid | self.o.ready))", "advance.eq(fetched)", RUN),

@@ -155,14 +155,15 @@ class EveryRaise(Specification):
     def properties(self, m, dut):
         raised = dut.raise_.valid & dut.raise_.ready
         accept = dut.event.any() & dut.ready
-        most   = dut.depth * 2
-        announced = Signal(range(dut.depth + 1))  # events that have not happened
-        sizes = Array(Signal(2, name=f"size{i}") for i in range(dut.depth + 1))
+        room   = dut.depth + 2  # with those that have left the memory
+        most   = room * 2
+        announced = Signal(range(room + 1))  # events that have not happened
+        sizes = Array(Signal(2, name=f"size{i}") for i in range(room + 1))
         size  = dut.event[0] + dut.event[1]
         self.given(m, ~dut.due | (announced != 0))
         m.d.sync += announced.eq(announced + accept - dut.due)
         with m.If(dut.due):
-            m.d.sync += [sizes[i].eq(sizes[i + 1]) for i in range(dut.depth)]
+            m.d.sync += [sizes[i].eq(sizes[i + 1]) for i in range(room)]
         with m.If(accept):
             m.d.sync += sizes[announced - dut.due].eq(size)
         happened = Signal(range(most + 3))  # raises that are due
@@ -183,7 +184,9 @@ class EveryRaise(Specification):
         with m.Elif(picked & raised):
             m.d.sync += [before.eq(before - 1), picked.eq(before != 0)]
         turn = picked & (before == 0) & dut.raise_.valid
-        self.require(m, dut.raise_.valid == (happened != 0), "a raise is offered while one is due")
+        self.require(m, ~dut.raise_.valid | (happened != 0), "a raise is offered when one is due")
+        self.require(m, ~self.late(m, "raises", (happened != 0) & ~dut.raise_.valid, 2),
+                     "soon, and while one is due")
         self.require(m, dut.pending == (owed != 0), "pending says so")
         self.require(m, ~turn | (dut.raise_.payload == number), "it is for the event's semaphore")
         self.require(m, ~turn | (dut.raise_index[:2] == index), "and its command")

@@ -157,7 +157,8 @@ def test_an_error_halts_and_stays_until_a_reset_with_a_quiet_bus():
             await ctx.tick()
         assert "resetting" in await bus.status()
         ctx.set(dut.bus_idle, 1)
-        assert ctx.get(dut.clear) == 1
+        await ctx.tick()
+        assert ctx.get(dut.clear) == 1 and ctx.get(dut.halt) == 1
         await ctx.tick()
         assert (ctx.get(dut.clear), ctx.get(dut.halt)) == (0, 0)
         assert await bus.status() == set()

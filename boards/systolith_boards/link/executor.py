@@ -84,6 +84,7 @@ class Executor(wiring.Component):
         greeted = Signal()
         failed  = Signal()    # the bus answered the last order with an error
         unfit   = Signal()    # this request is refused
+        astray  = Signal()    # there is nothing at its address
         # Words to go, complemented: a counter up takes a cell less per bit.
         count   = Signal(range(MAX_WORDS + 1), reset_less=True)
         address = Signal(max((self.memory_words - 1).bit_length(), PAGE_BITS - 2),
@@ -185,12 +186,13 @@ class Executor(wiring.Component):
                 m.next = "ADDRESS"
             with m.State("ADDRESS"):
                 outside = Mux(memory, self._outside(self.word), self.word[PAGE_BITS:].any())
-                bad = unfit | (~hello & (outside | self.word[:2].any()))
                 m.d.comb += place.eq(1)
-                m.d.sync += unfit.eq(bad)
+                m.d.sync += astray.eq(outside | self.word[:2].any())
                 m.next = "DECIDE"
             with m.State("DECIDE"):
-                m.d.comb += [rewind.eq(~due), skip.eq(unfit | (order & ~due))]
+                bad = unfit | (astray & ~hello)
+                m.d.sync += unfit.eq(bad)
+                m.d.comb += [rewind.eq(~due), skip.eq(bad | (order & ~due))]
                 m.next = "TURN"
                 with m.If(hello):
                     m.d.sync += greeted.eq(1)

@@ -30,14 +30,14 @@ def link_ports(size: int) -> dict[str, Member]:
 
 
 class ChipMemory(wiring.Component):
-    """Memory behind AXI4 and behind the link, which goes first: it is slow, and seldom there.
+    """Memory behind AXI4 and behind the link, whose reads go first: it is slow, and seldom there.
 
     Follows ARM IHI 0022 (AXI4): incrementing bursts of whole words, answers in order. In block
     RAM a read that meets a write of the same word waits a cycle, in the UP5K's single-port memory
     one that meets any write. Addresses wrap at the memory's size rounded up to
     a power of two; nobody may use those beyond its size.
 
-    Timing: the first word of a burst comes three cycles after its address, then one a cycle, also
+    Timing: the first word of a burst comes four cycles after its address, then one a cycle, also
     from burst to burst; a write is answered the cycle after its last word.
 
     Parameters
@@ -82,18 +82,17 @@ class ChipMemory(wiring.Component):
         link = self.request.payload
         link_row = link.address[lane_bits:][:width]
         link_lane = link.address[:lane_bits]
-        link_read = Signal()
         link_write = Signal()
-        m.d.comb += link_write.eq(self.request.valid & link.write)
 
-        # Writes: the link's word, or the next one of a burst.
+        # Writes: the next word of a burst, or the link's.
         writing = Signal()
         write_row = Signal(width, reset_less=True)
         take = Signal()
         last = Signal()
         m.d.comb += [
-            self.wready.eq(writing & ~link_write & (~self.bvalid | self.bready)),
+            self.wready.eq(writing & (~self.bvalid | self.bready)),
             take.eq(self.wvalid & self.wready),
+            link_write.eq(self.request.valid & link.write & ~take),
             last.eq(take & self.wlast),
             self.awready.eq(~writing | last),
         ]
@@ -123,40 +122,56 @@ class ChipMemory(wiring.Component):
             ram.write_en.eq(Mux(stands, enables, 0)),
         ]
 
-        # Reads: a word leaves the RAM, and stands at the bus or the link a cycle later.
+        # Reads: what is asked for stands at the RAM in the cycle after, and its word at the bus or
+        # the link two later. The bus waits while the link has not taken its word.
+        whose = data.StructLayout({"bus": 1, "link": 1})
+        detail = data.StructLayout({"last": 1, "id": 1, "lane": lane_bits})
         reading = Signal()
         left = Signal(8, reset_less=True)
         read_row = Signal(width, reset_less=True)
         ident = Signal(reset_less=True)
         advance = Signal()      # the word that left the RAM last moves on
-        free  = Signal()        # of a write, at the link's row
+        go = Signal()           # so does what stands at the RAM
+        link_read = Signal()
         fetch = Signal()
-        fetched = Signal(data.StructLayout({"bus": 1, "link": 1}))
-        detail = Signal(data.StructLayout({"last": 1, "id": 1, "lane": lane_bits}),
-                        reset_less=True)
+        answering = Signal()    # the link waits for a word
+        asked = Signal(whose)
+        asked_detail = Signal(detail, reset_less=True)
+        row = Signal(width, reset_less=True)
+        fetched = Signal(whose)
+        fetched_detail = Signal(detail, reset_less=True)
         word = Signal(8 * word_bytes, reset_less=True)
         lane = Signal(lane_bits, reset_less=True)
-
-        def meets(row):
-            """Whether a write is in the way of a read."""
-            return stands if self.single_port else stands & (written == row)
-
+        met = stands if self.single_port else stands & (written == row)     # by a write
         m.d.comb += [
-            advance.eq((~self.rvalid | self.rready) & (~self.answer.valid | self.answer.ready)),
-            link_read.eq(self.request.valid & ~link.write & advance),
-            ram.read_addr.eq(Mux(link_read, link_row, read_row)),
-            free.eq(~meets(link_row)),
-            fetch.eq(reading & ~link_read & advance & ~meets(read_row)),
-            ram.read_en.eq((link_read & free) | fetch),
-            self.request.ready.eq(link_write | (link_read & free)),
-            self.arready.eq(~reading | (fetch & (left == 0))),
+            advance.eq(~self.rvalid | self.rready),
+            go.eq(advance & ~met),
+            link_read.eq(self.request.valid & ~link.write & ~answering),
+            fetch.eq(reading & ~link_read & ~answering),
+            ram.read_addr.eq(row),
+            ram.read_en.eq(asked.as_value().any() & go),
+            self.request.ready.eq(link_write | (link_read & go)),
+            self.arready.eq(~reading | (fetch & go & (left == 0))),
         ]
-        with m.If(fetch):
+        with m.If(self.answer.valid & self.answer.ready):
+            m.d.sync += [self.answer.valid.eq(0), answering.eq(0)]
+        with m.If(go):
             m.d.sync += [
-                read_row.eq(read_row + 1),
-                left.eq(left - 1),
-                reading.eq(left != 0),
+                asked.bus.eq(fetch),
+                asked.link.eq(link_read),
+                asked_detail.last.eq(left == 0),
+                asked_detail.id.eq(ident),
+                asked_detail.lane.eq(link_lane),
+                row.eq(Mux(link_read, link_row, read_row)),
             ]
+            with m.If(link_read):
+                m.d.sync += answering.eq(1)
+            with m.If(fetch):
+                m.d.sync += [
+                    read_row.eq(read_row + 1),
+                    left.eq(left - 1),
+                    reading.eq(left != 0),
+                ]
         with m.If(self.arvalid & self.arready):
             m.d.sync += [
                 reading.eq(1),
@@ -166,18 +181,16 @@ class ChipMemory(wiring.Component):
             ]
         with m.If(advance):
             m.d.sync += [
-                fetched.bus.eq(fetch),
-                fetched.link.eq(link_read & free),
-                detail.last.eq(left == 0),
-                detail.id.eq(ident),
-                detail.lane.eq(link_lane),
+                fetched.eq(Mux(go, asked, 0)),
+                fetched_detail.eq(asked_detail),
                 self.rvalid.eq(fetched.bus),
-                self.rlast.eq(detail.last),
-                self.rid.eq(detail.id),
-                self.answer.valid.eq(fetched.link),
-                lane.eq(detail.lane),
-                word.eq(ram.read_data),
+                self.rlast.eq(fetched_detail.last),
+                self.rid.eq(fetched_detail.id),
             ]
+            with m.If(fetched.link):
+                m.d.sync += self.answer.valid.eq(1)
+            with m.If(~self.answer.valid):
+                m.d.sync += [lane.eq(fetched_detail.lane), word.eq(ram.read_data)]
         m.d.comb += [
             self.rdata.eq(word),
             self.answer.payload.data.eq(word.word_select(lane, 32)),
