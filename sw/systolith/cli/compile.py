@@ -73,8 +73,8 @@ def compile_(model: Path, preset: str | None, path: str | None, assignments: tup
     """Compile a trained model for a core.
 
     MODEL is a TFLite or ONNX file, of int8 operators or, with --calibrate, of float ones. Prints a
-    line for each operator: what it makes, its multiplications, the cycles by which the program is
-    predicted to become longer, the share of the array's peak and the bytes between memory and core.
+    line for each operator: what it makes, its multiplications, the cycles that it is predicted to
+    end after those before it, the share of the array's peak and the bytes between memory and core.
     Operators that the core does not do run on the host; each says why. Answers are the model's own
     in every byte.
     """

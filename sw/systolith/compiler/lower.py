@@ -1,5 +1,6 @@
 """A graph of int8 operators as one program: operator after operator, each on feature maps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from systolith_hw.config import CoreConfig
@@ -37,13 +38,31 @@ class Part:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lowered:
     """An image, the commands it was made of before their semaphores, which of them belong to which
-    node, the scratchpad row that is left to commands that only wait, and multiplications of nodes
+    node, of each command of the image's program which of those it is, and multiplications of nodes
     without channels of zero weights."""
     image: Image
     draft: Program
     parts: list[Part]
-    spare_row: int
+    origins: list[int]
     macs: dict[str, int]
+
+    def layer_ends(self, ends: Sequence[int]) -> dict[str, int]:
+        """When the last command of each node and of those before it has ended.
+
+        Parameters
+        ----------
+        ends : sequence of int
+            When each command of the image's program has ended, and the program.
+        """
+        last = [0] * len(self.draft)
+        for origin, end in zip(self.origins, ends[:-1], strict=True):
+            last[origin] = max(last[origin], end)
+        parts = [part for part in self.parts if part.end > part.first]
+        found, until = {}, 0
+        for part in parts:
+            until = max(until, *last[part.first:part.end])
+            found[part.node] = until if part is not parts[-1] else ends[-1]
+        return found
 
 
 def lower(graph: Graph, config: CoreConfig, *, exact: bool = True,
@@ -60,7 +79,6 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True,
     Refused
         A node that the core does not do, or for which a memory is too small.
     """
-    spare_row = config.memory.act_rows - 1
     graph = _long_before_sums(without_moves(without_zero_channels(graph)))
     # Maps that are spread leave gaps in which larger ones may not fit.
     tries = []
@@ -71,9 +89,11 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True,
             break
     work, parts = min(tries, key=lambda done: done[0].spilled)
     outputs = [work.output_of(name) for name in graph.outputs]
-    program = ordered(work.emitter.program, memory_bytes=work.regions.end, spare_row=spare_row)
+    draft = work.emitter.program
+    program, origins = ordered(draft, memory_bytes=work.regions.end,
+                               spare_row=config.memory.act_rows - 1)
     image = work.regions.image(program, [work.inputs[name] for name in graph.inputs], outputs)
-    return Lowered(image=image, draft=work.emitter.program, parts=parts, spare_row=spare_row,
+    return Lowered(image=image, draft=draft, parts=parts, origins=origins,
                    macs={node.name: graph.macs(node) for node in graph.nodes})
 
 
