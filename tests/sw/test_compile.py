@@ -32,7 +32,7 @@ from systolith_hw.config import CoreConfig
 from trained import trained
 
 ON_CORE = ("conv", "depthwise", "transposed_conv", "linear", "average_pool", "max_pool", "add",
-           "mul", "convert", "relu", "concat", "pad", "transpose")
+           "sub", "mul", "maximum", "minimum", "convert", "relu", "concat", "pad", "transpose")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -43,9 +43,8 @@ def test_operators_on_the_core_equal_the_graphs(case, name, seed):
     check(CASES[case](rng), CORES[name], seed=seed)
 
 
-@pytest.mark.parametrize("case", ["sub", "softmax"])
-def test_other_operators_run_on_the_host_and_say_why(case):
-    graph = CASES[case](np.random.default_rng(3))
+def test_other_operators_run_on_the_host_and_say_why():
+    graph = CASES["softmax"](np.random.default_rng(3))
     network = check(graph, CORES["8x8"], seed=3, host_ops=["0:node"])
     assert "must be" in network.layers[0].host
 
@@ -53,7 +52,7 @@ def test_other_operators_run_on_the_host_and_say_why(case):
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", CORES)
-@pytest.mark.parametrize("op", ["add", "mul"])
+@pytest.mark.parametrize("op", ["add", "sub", "mul", "maximum"])
 def test_operands_are_spread_along_dimensions_of_1(op, name, seed, constant):
     rng = np.random.default_rng([seed, 9])
     check(random_broadcast(rng, op, constant), CORES[name], seed=seed, orders=(None, 0))
@@ -70,7 +69,28 @@ def test_a_single_constant_makes_a_table(op, rounding):
     assert sum(layer.host != "" for layer in network.layers) == 0
 
 
-@pytest.mark.parametrize("op", ["add", "mul"])
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_difference_follows_the_convolution_that_makes_either_side(name, seed):
+    rng = np.random.default_rng([seed, 17])
+    net = Growing(rng, image(rng, (1, 9, 7, 10)))
+    first = net.conv("x", 10)
+    second = net.conv("x", 10, kernel=1)
+    sides = (first, second) if seed % 2 else (second, first)
+    check(net.graph(net.add("sub", sides)), CORES[name], seed=seed)
+
+
+def test_extremes_of_other_scales_run_nowhere():
+    rng = np.random.default_rng(3)
+    graph = made_of("maximum", {}, [image(rng, (1, 2, 3, 4), name) for name in "ab"], like(rng), 2)
+    network = compile_model(graph, config=CORES["8x8"])
+    assert "must have the scale and zero point of the output" in network.layers[0].host
+    x = np.zeros((1, 2, 3, 4), np.int8)
+    with pytest.raises(ValueError, match="must have the scale and zero point of the output"):
+        network(x, x)
+
+
+@pytest.mark.parametrize("op", ["add", "sub", "mul"])
 def test_pairs_whose_halves_go_to_even_are_equal_or_refused(op):
     found = set()
     for seed in range(12):
@@ -380,7 +400,7 @@ def test_compiling_twice_gives_the_same_file_and_the_file_the_same_network():
 
 
 def test_a_network_with_host_steps_is_stored_whole():
-    graph = CASES["sub"](np.random.default_rng(3))
+    graph = CASES["softmax"](np.random.default_rng(3))
     raw = compile_model(graph, config=CORES["8x8"]).to_bytes()
     given = [np.ones(graph.tensors[name].shape, np.int8) for name in graph.inputs]
     wanted = evaluate(graph, dict(zip(graph.inputs, given, strict=True)))["y"]

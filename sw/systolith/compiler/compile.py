@@ -149,6 +149,8 @@ def _layer(graph: Graph, node: Node, hosts: dict[str, str]) -> Layer:
 def _predicted(found: Lowered, config: CoreConfig, bus: Bus | None, layers: dict[str, Layer]
                ) -> dict[str, Layer]:
     """Layers with their cycles and bytes: how much later each ends than the one before."""
+    if not len(found.draft):
+        return {}
     commands = decode_program(found.image.program)
     ends = predict_ends(commands, config=config, bus=bus) or [0] * (len(commands) + 1)
     ends_of = found.layer_ends(ends)

@@ -10,7 +10,7 @@ from ..image import Image
 from ..models.graph import Graph
 from ..program import Program
 from .moves import without_moves
-from .operators import Operators
+from .operators import SUMS, Operators
 from .ordered import ordered
 from .pruned import without_zero_channels
 
@@ -115,7 +115,7 @@ def _long_before_sums(graph: Graph) -> Graph:
     nodes = list(graph.nodes)
     for node in graph.nodes:
         places = [place for place, other in enumerate(nodes)
-                  if node.op == "add" and other.output in node.inputs and other.op == "conv"]
+                  if node.op in SUMS and other.output in node.inputs and other.op == "conv"]
         if len(places) == 2 and nodes[places[0]].output not in nodes[places[1]].inputs and (
                 graph.macs(nodes[places[0]]) > graph.macs(nodes[places[1]])):
             first, last = places

@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from systolith_hw.isa import ElementType, Operand, Reduction, ResultType, Scale
+from systolith_hw.isa import ElementType, Operand, Reduction, ResultType, Scale, VectorOp
 
 from ..model.arithmetic import requantise
 from ..quantise import quantise_multiplier
@@ -19,8 +19,8 @@ from .emitter import Emitter, Keep, Passing, Piece
 from .maps import FeatureMap
 from .sums import TwoPasses
 
-__all__ = ["Sum", "Windows", "averages", "emit_copy", "emit_pooling", "emit_product",
-           "emit_scaled", "emit_softmax", "emit_table", "piece_rows"]
+__all__ = ["Sum", "Windows", "averages", "emit_copy", "emit_extreme", "emit_pooling",
+           "emit_product", "emit_scaled", "emit_softmax", "emit_table", "piece_rows"]
 
 PIECE_GROUPS = 256      # lane groups of a piece: several times the vector unit's latency
 
@@ -48,7 +48,7 @@ def _rows_of(emitter: Emitter, values: FeatureMap, piece: Piece) -> Rows:
 
 
 class Sum:
-    """TFLite's sum of two maps, piece by piece.
+    """TFLite's sum or difference of two maps, piece by piece.
 
     Parameters
     ----------
@@ -95,7 +95,9 @@ class Sum:
         fast, room = self.fast, self._room(number % len(self.rooms), made.cols)
         p, q = found[::-1] if fast.swapped else found
         offset = self.how["offsets"][int(fast.swapped)]
-        passes.step(p, fine=True, second=offset << FINE, scale=fast.first, result=room)
+        passes.step(p, fine=True, second=(-offset if fast.turned else offset) << FINE,
+                    operation=VectorOp.REVERSE if fast.turned else VectorOp.ADD,
+                    scale=fast.first, result=room)
         room = narrowed(room, *passes.ranges["result"])
         passes.step(room, second=fast.offset, function=Weighted(stream=q, weight=fast.weight),
                     scale=fast.last, zero_point=self.how["out_zero_point"],
@@ -108,6 +110,15 @@ def emit_product(emitter: Emitter, operands: Sequence[FeatureMap], target: Featu
     def keep(passes: Passes, piece: Piece, number: int) -> None:
         a, b = (_rows_of(emitter, values, piece) for values in operands)
         elements.multiply(passes, a, b, _rows_of(emitter, target, piece), **how)
+    _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
+
+
+def emit_extreme(emitter: Emitter, operands: Sequence[FeatureMap], target: FeatureMap, *,
+                 largest: bool) -> None:
+    """Append the larger or the smaller of two maps."""
+    def keep(passes: Passes, piece: Piece, number: int) -> None:
+        a, b = (_rows_of(emitter, values, piece) for values in operands)
+        elements.extreme(passes, a, b, _rows_of(emitter, target, piece), largest=largest)
     _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
 
 
