@@ -66,7 +66,7 @@ Examples:
                    "can do with.")
 @click.option("--close", is_flag=True,
               help="Do also on the core what it does within one unit of the model's own results, "
-                   "such as softmax.")
+                   "such as a softmax of a small scale.")
 @json_option
 def compile_(model: Path, preset: str | None, path: str | None, assignments: tuple[str, ...],
              output: Path, calibrate: Path | None, weights: str, close: bool, as_json: bool):

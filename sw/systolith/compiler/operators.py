@@ -22,6 +22,7 @@ from .exact import rounded_even, rounded_once
 from .lives import NO_PADS, Unsupported, map_shape
 from .maps import FeatureMap, NoRoom, Shape, View
 from .pointwise import Windows, averages, emit_pooling, emit_softmax
+from .shares import KINDS, RECORDS, shares_of
 from .transposed import phases_of
 
 __all__ = ["SUMS", "Operators"]
@@ -327,12 +328,19 @@ class Operators(Arranging):
                     (banded.down.before, banded.across.before))
 
     def _softmax(self, node: Node) -> None:
+        x, exact, rooms = self.graph.of(node, 0), None, []
+        scale, step = x.scale * node["beta"], max(1, self.config.vector.rows // RECORDS)
+        source, target = self.map_of(x.name), self.new_map(node.output)
         if self.exact:
-            raise Unsupported("must be compiled as close, not as exact: the core's powers of e are "
-                              "within one unit of the graph's")
-        x = self.graph.of(node, 0)
-        emit_softmax(self.emitter, self.map_of(x.name), self.new_map(node.output),
-                     scale=x.scale * node["beta"])
+            if node["rounding"] != "twice":
+                raise Unsupported("must be compiled as close, not as exact: the core's powers of e "
+                                  "are within one unit of the graph's")
+            exact = shares_of(scale, x.shape[-1])
+            step, rooms = self._rooms(len(KINDS), 4 * source.planes,
+                                      min(step, source.shape[2]))
+        emit_softmax(self.emitter, source, target, scale=scale, step=step, exact=exact,
+                     rooms=rooms)
+        self._give_rooms(len(rooms))
 
     # In bands.
 

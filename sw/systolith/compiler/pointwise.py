@@ -8,6 +8,7 @@ import numpy as np
 from systolith_hw.isa import ElementType, Operand, Reduction, ResultType, Scale, VectorOp
 
 from ..model.arithmetic import requantise
+from ..program import GROUP_UNITS
 from ..quantise import quantise_multiplier
 from ..vector import elements, rows
 from ..vector.elements import FINE
@@ -17,6 +18,7 @@ from ..vector.tables import Table
 from ..vector.values import Rows, Weighted, narrowed
 from .emitter import Emitter, Keep, Passing, Piece
 from .maps import FeatureMap
+from .shares import KINDS, Shares, emit_shares
 from .sums import TwoPasses
 
 __all__ = ["Sum", "Windows", "averages", "emit_copy", "emit_extreme", "emit_pooling",
@@ -145,12 +147,21 @@ def emit_table(emitter: Emitter, source: FeatureMap, target: FeatureMap, table: 
     _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
 
 
-def emit_softmax(emitter: Emitter, source: FeatureMap, target: FeatureMap, *,
-                 scale: float) -> None:
-    """Append shares of powers of e along the channels of every pixel."""
+def emit_softmax(emitter: Emitter, source: FeatureMap, target: FeatureMap, *, scale: float,
+                 step: int, exact: Shares | None = None, rooms: Sequence[int] = ()) -> None:
+    """Append shares of powers of e along the channels of every pixel.
+
+    Parameters
+    ----------
+    step : int
+        Pixels at a time.
+    exact : Shares or None
+        How they are TFLite's in every byte; None: within one unit.
+    rooms : sequence of int
+        First scratchpad rows of buffers for those, as ``KINDS`` has them, each of int32.
+    """
     per_row = emitter.groups_per_row
     images, height, width, depth = source.shape
-    step = max(1, emitter.config.vector.rows)
 
     for values in (source, target):
         # Numbers of a pixel follow each other in one row, or where there is one pixel in several.
@@ -165,6 +176,12 @@ def emit_softmax(emitter: Emitter, source: FeatureMap, target: FeatureMap, *,
             piece.image, 0, piece.down.start, piece.across.start) * per_row)
 
     def keep(passes: Passes, piece: Piece, number: int) -> None:
+        if exact is not None:
+            emit_shares(passes, rows_of(source, piece), rows_of(target, piece), {
+                name: Rows(kind=kind, base=room * per_row, cols=depth,
+                           pitch=GROUP_UNITS[kind] * source.planes * per_row)
+                for (name, kind), room in zip(KINDS.items(), rooms, strict=True)}, exact)
+            return
         rows.softmax(passes, rows_of(source, piece), rows_of(target, piece), scale=scale)
 
     _emit(emitter, keep, [Piece(image, 0, range(y, y + 1), range(x, min(width, x + step)))
