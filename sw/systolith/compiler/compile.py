@@ -20,6 +20,7 @@ from .network import CoreStep, HostStep, Layer, Network, Port
 
 __all__ = ["compile_model"]
 
+MOST_IMAGES = 1024      # of a tensor: commands are written for each
 ENDS = "conversion of an input or output"
 
 
@@ -54,7 +55,7 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
     ------
     TypeError, ValueError
         Not one of ``config`` and ``preset`` is given, or an unknown preset; the model cannot be
-        read or quantised; the core has too few semaphores.
+        read or quantised, or is one for too many images at a time; the core has too few semaphores.
     """
     if (config is None) == (preset is None):
         raise TypeError(f"config or preset must be given, and not both, not {config!r} and "
@@ -67,6 +68,7 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
     graph = model if isinstance(model, Graph) else read_model(model)
     if calibrate is not None:
         graph = quantised_model(graph, calibrate, weights=weights)
+    _check_images(graph)
     hosts = {node.name: ENDS for node in graph.nodes if _is_end(graph, node)}
     while True:
         try:
@@ -82,6 +84,15 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
         inputs=tuple(_port(graph.tensors[name]) for name in graph.inputs),
         outputs=tuple(_port(graph.tensors[name]) for name in graph.outputs),
         layers=tuple(layers.values()))
+
+
+def _check_images(graph: Graph) -> None:
+    for node in graph.nodes:
+        made = graph.output(node)
+        if len(made.shape) == 4 and made.shape[0] > MOST_IMAGES:
+            raise ValueError(f"node {node.name!r} must make at most {MOST_IMAGES} images at a "
+                             f"time, not {made.shape[0]!r}: a network of one takes any number, "
+                             f"one after the other")
 
 
 def _is_end(graph: Graph, node: Node) -> bool:

@@ -212,6 +212,8 @@ class Lives:
                     taker["groups"] == graph.output(node).shape[-1] == made.shape[-1]):
                 continue
             weights = graph.of(taker, 1)
+            if self.format_of(weights.dtype) not in self.config.array.weights:
+                continue
             folding = folding_of(
                 made=map_shape(made.shape), kernel=weights.shape[1:3], stride=taker["stride"],
                 dilation=taker["dilation"], pads=taker["pads"], config=self.config,

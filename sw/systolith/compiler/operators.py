@@ -122,6 +122,9 @@ class Operators(Arranging):
         if tensor.data is None or zero is None or tensor.dtype not in RANGES:
             raise Unsupported(f"weights must be constant integers, not {tensor}")
         dtype = tensor.dtype
+        if self.format_of(dtype) not in self.config.array.weights:
+            raise Unsupported(f"weights must be {' or '.join(self.config.array.weights)} for this "
+                              f"core, not {dtype}")
         if zero.zero_point.any():
             weights = _centred(weights, zero.zero_point)
             window |= {"dilation": (window.get("dilation", (1, 1))[0], 0)}
