@@ -22,6 +22,7 @@ from int8_graphs import (
 from int8_graphs import Network as Growing
 from interpreters import interpret, keywords, pictures
 from systolith.compiler.compile import compile_model
+from systolith.compiler.lower import TooLarge
 from systolith.compiler.network import Network
 from systolith.compiler.pointwise import averages
 from systolith.models import Graph, Node, Quantisation, Tensor
@@ -109,6 +110,13 @@ def test_more_images_at_a_time_than_anyone_waits_for_are_refused(images):
     with pytest.raises(ValueError, match=f"node '0:conv' must make at most 1024 images at a time, "
                                          f"not {images}: a network of one takes any number"):
         compile_model(net.graph(net.conv("x", 4)), config=CORES["8x8"])
+
+
+def test_a_program_that_system_memory_cannot_hold_is_refused_as_soon_as_that_is_known():
+    graph = chain(np.random.default_rng(6))
+    with pytest.raises(TooLarge, match=r"more than [\d,]+ bytes for the program, not 640$"):
+        compile_model(graph, config=CORES["8x8"], memory_bytes=640)
+    assert compile_model(graph, config=CORES["8x8"], memory_bytes=1 << 20).images
 
 
 def test_each_program_is_predicted_once(monkeypatch):

@@ -28,7 +28,7 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
                   preset: str | None = None, exact: bool = True,
                   bus: Bus | None = None,
                   calibrate: Mapping[str, np.ndarray] | None = None,
-                  weights: str = "int8") -> Network:
+                  weights: str = "int8", memory_bytes: int | None = None) -> Network:
     """A network that computes a model on one configuration; ``systolith.compile``.
 
     Operators that the core cannot do run on the host, and say why (``Layer.host``).
@@ -50,9 +50,13 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
         (``quantised_model``).
     weights : str
         Format of the weights of such a model: ``int8``, ``int4``, ``ternary`` or ``auto``.
+    memory_bytes : int or None
+        Of system memory: a model whose program alone takes more is refused as soon as that is
+        known.
 
     Raises
     ------
+    TooLarge
     TypeError, ValueError
         Not one of ``config`` and ``preset`` is given, or an unknown preset; the model cannot be
         read or quantised, or is one for too many images at a time; the core has too few semaphores.
@@ -72,7 +76,7 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
     hosts = {node.name: ENDS for node in graph.nodes if _is_end(graph, node)}
     while True:
         try:
-            steps, lowered = _steps(graph, config, hosts, exact, bus)
+            steps, lowered = _steps(graph, config, hosts, exact, bus, memory_bytes)
             break
         except Refused as error:
             hosts[error.node] = error.reason
@@ -111,7 +115,7 @@ def _port(tensor: Tensor) -> Port:
 
 
 def _steps(graph: Graph, config: CoreConfig, hosts: dict[str, str], exact: bool,
-           bus: Bus | None) -> tuple[
+           bus: Bus | None, memory_bytes: int | None) -> tuple[
         list[CoreStep | HostStep], list[Lowered]]:
     """Stretches of nodes that one program, or the host, does one after the other."""
     steps: list[CoreStep | HostStep] = []
@@ -121,7 +125,7 @@ def _steps(graph: Graph, config: CoreConfig, hosts: dict[str, str], exact: bool,
         if on_host:
             steps.append(HostStep(graph=part))
             continue
-        found = lower(part, config, exact=exact, bus=bus)
+        found = lower(part, config, exact=exact, bus=bus, memory_bytes=memory_bytes)
         lowered.append(found)
         steps.append(CoreStep(image=found.image, inputs=tuple(part.inputs),
                               outputs=tuple(part.outputs)))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from systolith_hw.config import CoreConfig
+from systolith_hw.isa import COMMAND_BYTES
 
 from ..cycles import Bus
 from ..image import Image
@@ -14,10 +15,18 @@ from .operators import SUMS, Operators
 from .ordered import ordered
 from .pruned import without_zero_channels
 
-__all__ = ["Lowered", "Part", "Refused", "lower"]
+__all__ = ["Lowered", "Part", "Refused", "TooLarge", "lower"]
 
 
 SPREADS = (4, 0.75, 0)  # banks of maps that are spread over the scratchpad: all, most, none
+
+
+class TooLarge(ValueError):
+    """The program alone takes more system memory than there is; ``needed`` is more than that."""
+    def __init__(self, needed: int, there: int):
+        super().__init__(f"system memory must have more than {needed:,} bytes for the program, "
+                         f"not {there:,}")
+        self.needed = needed
 
 
 class Refused(ValueError):
@@ -65,26 +74,30 @@ class Lowered:
         return found
 
 
-def lower(graph: Graph, config: CoreConfig, *, exact: bool = True,
-          bus: Bus | None = None) -> Lowered:
+def lower(graph: Graph, config: CoreConfig, *, exact: bool = True, bus: Bus | None = None,
+          memory_bytes: int | None = None) -> Lowered:
     """The image of a graph whose inputs, outputs and everything between are int8.
 
     Parameters
     ----------
     exact, bus
         As ``Operators`` has them.
+    memory_bytes : int or None
+        Of system memory, where more is of no use.
 
     Raises
     ------
     Refused
         A node that the core does not do, or for which a memory is too small.
+    TooLarge
+        The program does not fit ``memory_bytes``.
     """
     graph = _long_before_sums(without_moves(without_zero_channels(graph)))
     # Maps that are spread leave gaps in which larger ones may not fit.
     tries = []
     for spread in SPREADS:
         work = Operators(graph, config, exact=exact, bus=bus, spread=spread)
-        tries.append(_appended(graph, work))
+        tries.append(_appended(graph, work, memory_bytes))
         if not tries[-1][0].spilled:
             break
     work, parts = min(tries, key=lambda done: done[0].spilled)
@@ -97,7 +110,8 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True,
                    macs={node.name: graph.macs(node) for node in graph.nodes})
 
 
-def _appended(graph: Graph, work: Operators) -> tuple[Operators, list[Part]]:
+def _appended(graph: Graph, work: Operators,
+              memory_bytes: int | None) -> tuple[Operators, list[Part]]:
     parts = []
     for number, node in enumerate(graph.nodes):
         first = len(work.emitter.program)
@@ -106,6 +120,9 @@ def _appended(graph: Graph, work: Operators) -> tuple[Operators, list[Part]]:
         except ValueError as error:
             raise Refused(node.name, str(error)) from None
         parts.append(Part(node.name, first, len(work.emitter.program)))
+        needed = COMMAND_BYTES * len(work.emitter.program)
+        if memory_bytes is not None and needed > memory_bytes:
+            raise TooLarge(needed, memory_bytes)
         work.forget(number)
     return work, parts
 
