@@ -12,6 +12,7 @@ from math import ceil, prod
 from typing import Any
 
 from systolith.compiler.compile import compile_model
+from systolith.compiler.lower import TooLarge
 from systolith.compiler.network import Network
 from systolith.cycles import Bus, predict_cycles
 from systolith.models.graph import Graph, Node
@@ -130,7 +131,7 @@ class _Search:
         self.graph, self.board, self.config = graph, board, config
         self.spare, self.progress = spare, progress
         self.found: dict[tuple[str, ...], Proposal | None] = {}
-        self.too_large: list[int] = []      # bytes of system memory that networks would take
+        self.too_large: list[int] = []      # bytes of system memory that networks take at least
         formats = _formats(graph)
         self.base = () if set(formats) <= set(config.array.weights) else (
             f"array.weights={','.join(formats)}",)
@@ -155,8 +156,11 @@ class _Search:
             return None
         self.progress(f"compiling for {' '.join(key) or 'what the board runs'}")
         try:
-            network = compile_model(self.graph, config=config,
-                                    bus=board_bus(self.board, config))
+            network = compile_model(self.graph, config=config, bus=board_bus(self.board, config),
+                                    memory_bytes=self.board.memory_bytes)
+        except TooLarge as error:
+            self.too_large.append(error.needed)
+            return None
         except ValueError:      # too few semaphores
             return None
         if not network.images:
@@ -227,7 +231,7 @@ def propose(graph: Graph, board: Board, config: CoreConfig, *, count: int = 3,
         # It is much the same on any array.
         if len(search.too_large) >= TOO_LARGE and not search.best:
             raise ValueError(f"model must fit the {board.memory_bytes:,} bytes of system memory of "
-                             f"{board.name}, not need {min(search.too_large):,}")
+                             f"{board.name}, not need {min(search.too_large):,} or more")
     for proposal in search.best[:TUNED]:
         search.tune(proposal)
     fitting: dict[tuple[int, int], Proposal] = {}    # by shape

@@ -1,19 +1,34 @@
-"""Where the array and the vector unit read the same bank of the activation scratchpad.
+"""Where the array and the vector unit read the same bank of a memory.
 
-A bank has one read a cycle, which the array takes first.
+A bank of the activation scratchpad or of the accumulator has one read a cycle, which the array
+takes first. Of sums it reads those that it adds to, and not those that it overwrites.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import ElementType
 
-from .model.address import ROW_MASK, loop_offsets, strides_of
+from .model.address import ROW_MASK, loop_offsets, strides_of, wrap
 from .model.uses import Uses
 
-__all__ = ["Conflicts"]
+__all__ = ["ArrayReads", "Conflicts"]
+
+TILE = 2        # the first loop of an execute command that walks tiles
+Reading = tuple[float, float, np.ndarray]   # from, until, share of each bank
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayReads:
+    """Shares of banks that an execute command reads: of the activation scratchpad as a whole, of
+    the accumulator in each tile of each iteration."""
+    act: np.ndarray
+    acc: np.ndarray
 
 
 class Conflicts:
@@ -22,60 +37,94 @@ class Conflicts:
     Parameters
     ----------
     config : CoreConfig
+    sums_after : float
+        Cycles from the array's read of a row of activations to that of the sums it adds to.
     """
-    def __init__(self, config: CoreConfig):
-        self.config = config
-        self.bank_rows = config.memory.act_rows // config.memory.act_banks
-        self.array: list[tuple[float, float, np.ndarray]] = []   # from, until, share of each bank
+    def __init__(self, config: CoreConfig, sums_after: float = 0):
+        self.config, self.sums_after = config, sums_after
+        memory = config.memory
+        self.rows = {"act": memory.act_rows, "acc": memory.acc_rows}
+        self.banks = {"act": memory.act_banks, "acc": memory.acc_banks}
+        self.array: dict[str, list[Reading]] = {"act": [], "acc": []}
         self.until = 0.0    # when the last of them begins
 
-    def array_reads(self, values: Mapping[str, Any], begin: float, end: float) -> None:
-        """The array reads what an execute command names, from ``begin`` to ``end``."""
+    def of_execute(self, values: Mapping[str, Any], count: int) -> ArrayReads:
+        """What the array reads in ``count`` iterations of an execute command."""
         depth = self.config.control.execute_loops
         counts = values["counts"][:depth]
         # A strip as a whole, and the first rows of every tile.
-        strides = strides_of(counts, values["act_jumps"][:depth])
-        rows = values["act_base"] + loop_offsets(counts, strides)
-        self.array.append((begin, end, self._shares(rows)))
+        act = values["act_base"] + loop_offsets(
+            counts, strides_of(counts, values["act_jumps"][:depth]))
+        strides = strides_of(counts, values["acc_jumps"][:depth])
+        tiles = loop_offsets(counts[TILE:], strides[TILE:])
+        last = sum((n - 1) * stride for n, stride in zip(counts[:TILE], strides, strict=False))
+        ends = wrap(values["acc_base"] + tiles[:, None] + np.array((0, last)), values["acc_base"],
+                    values["ring"][2])
+        acc = (self._banks("acc", ends)[:, :, None] == np.arange(self.banks["acc"])).mean(axis=1)
+        if not values["accumulate"]:
+            acc[::prod(counts[TILE:-1])] = 0
+        return ArrayReads(self._shares("act", act), acc.reshape(count, -1, self.banks["acc"]))
+
+    def array_reads(self, reads: ArrayReads, number: int, begin: float, end: float) -> None:
+        """The array reads what iteration ``number`` says, activations from ``begin`` to ``end``."""
+        self.array["act"].append((begin, end, reads.act))
+        tiles = reads.acc[number]
+        period = (end - begin) / len(tiles)
+        changes = np.flatnonzero((tiles[1:] != tiles[:-1]).any(axis=1)) + 1
+        for first, after in pairwise((0, *changes, len(tiles))):
+            if tiles[first].any():
+                start = begin + self.sums_after
+                self.array["acc"].append((start + first * period, start + after * period,
+                                          tiles[first]))
         self.until = begin
 
     def concern(self, values: Mapping[str, Any]) -> bool:
-        """Whether a vector command reads the activation scratchpad."""
-        return "second" in values and Uses(values).scratchpad
+        """Whether a vector command reads the activation scratchpad, or sums."""
+        return "second" in values and (Uses(values).scratchpad
+                                       or values["source_type"] == ElementType.ACC)
 
-    def vector_end(self, values: Mapping[str, Any], begin: float, cycles: float) -> float:
-        """When a vector command's reads end that begin at ``begin`` and alone take ``cycles``."""
-        while self.array and self.array[0][1] <= begin:
-            del self.array[0]
-        shares = self._vector_shares(values) if self.array and self.concern(values) else []
-        time = begin
-        for start, end, banks in self.array if len(shares) else ():
-            if time + cycles <= start:
-                break
-            alone = max(0.0, start - time)
-            time, cycles = time + alone, cycles - alone
-            # A group waits as long as the array is in one of the banks that it reads.
-            rate = float(np.prod([1 - own @ banks for own in shares]))
-            room = end - time
-            if cycles <= room * rate:
-                return time + cycles / rate
-            time, cycles = max(time, end), cycles - room * rate
-        return time + cycles
-
-    def _shares(self, rows: np.ndarray) -> np.ndarray:
-        banks = (rows & ROW_MASK) // self.bank_rows
-        return np.bincount(banks.clip(max=self.config.memory.act_banks - 1),
-                           minlength=self.config.memory.act_banks) / len(rows)
-
-    def _vector_shares(self, values: Mapping[str, Any]) -> list[np.ndarray]:
+    def of_vector(self, values: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
+        """Memories that a vector command reads, and its shares of their banks."""
+        if not self.concern(values):
+            return []
         uses, counts = Uses(values), values["counts"]
-        per_row = self.config.act_row_bytes // self.config.vector.lanes
         found = []
-        for name, read in (("source", uses.source and values["source_type"] < ElementType.ACC),
-                           ("stream", uses.stream)):
+        for name, read in (("source", uses.source), ("stream", uses.stream)):
             if read:
                 step = values[f"{name}_step"]
                 strides = strides_of(counts, (step, *values[f"{name}_jumps"]))
                 groups = values[f"{name}_base"] + loop_offsets(counts, strides)
-                found.append(self._shares(groups // per_row))
+                sums = name == "source" and values["source_type"] == ElementType.ACC
+                pitch = (self.config.acc_group_pitch if sums else
+                         self.config.act_row_bytes // self.config.vector.lanes)
+                memory = "acc" if sums else "act"
+                found.append((memory, self._shares(memory, groups // pitch)))
         return found
+
+    def vector_end(self, shares: list[tuple[str, np.ndarray]], begin: float,
+                   cycles: float) -> float:
+        """When reads end that begin at ``begin`` and alone take ``cycles``."""
+        met: list[tuple[float, float, float]] = []   # from, until, share of the reads that wait
+        for memory, own in shares:
+            readings = self.array[memory]
+            while readings and readings[0][1] <= begin:
+                del readings[0]
+            met += [(start, end, float(own @ banks)) for start, end, banks in readings
+                    if start < end and own @ banks]
+        time = begin
+        for until in sorted({edge for start, end, _ in met for edge in (start, end)}):
+            if until <= time:
+                continue
+            # A group waits as long as the array is in one of the banks that it reads.
+            rate = prod(1 - share for start, end, share in met if start <= time < end)
+            if cycles <= (until - time) * rate:
+                return time + cycles / rate
+            time, cycles = until, cycles - (until - time) * rate
+        return time + cycles
+
+    def _banks(self, memory: str, rows: np.ndarray) -> np.ndarray:
+        return np.minimum((rows & ROW_MASK) // (self.rows[memory] // self.banks[memory]),
+                          self.banks[memory] - 1)
+
+    def _shares(self, memory: str, rows: np.ndarray) -> np.ndarray:
+        return np.bincount(self._banks(memory, rows), minlength=self.banks[memory]) / len(rows)

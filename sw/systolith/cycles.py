@@ -2,10 +2,9 @@
 
 Every engine is followed on its own, iteration of semaphores by iteration, and meets the others
 only in the semaphores, the command queues and the bus: what happens inside an iteration is a
-formula. Losses of arbitration are left out (turns of the semaphores, scratchpad ports but those of
-``conflicts.py``). The
-constants below are latencies of the hardware, in cycles; tests compare predictions with the
-Verilog.
+formula. Losses of arbitration are left out (turns of the semaphores, ports of memories but those of
+``conflicts.py``). The constants below are latencies of the hardware, in cycles; tests compare
+predictions with the Verilog.
 """
 
 from collections import deque
@@ -19,9 +18,10 @@ from systolith_hw.latency import array_latency
 
 from .conflicts import Conflicts
 from .groups import beats, group_cycles, group_rows
-from .pieces import run_pieces, sequencer_cycles
+from .pieces import sequencer_cycles
+from .transfers import Bus, RunCosts
 
-__all__ = ["Bus", "predict_cycles"]
+__all__ = ["Bus", "predict_cycles", "predict_ends"]
 
 FETCH = 6           # from a command's last word on the bus to the dispatcher's end with it
 DISPATCH = 1        # besides a command's words: from there to its end with the next one
@@ -38,6 +38,7 @@ LOAD_RUN = 2        # in a compact core, from a run's last word but one to the n
 LOAD_RAISE = 5      # from a word there to the raise
 EXECUTE_READ = 1    # from a tile's element to its first row of weights
 EXECUTE_RAISE = 5   # besides the array's latency: from the last activation row to the raise
+EXECUTE_SUM = 6     # from the read of a row that sums are added to, to the same
 VECTOR_READ = 1     # from a group's element to its read
 VECTOR_NEXT = 1     # between commands
 VECTOR_COMBINE = 9  # from a group's read to its combined number
@@ -63,21 +64,6 @@ VECTOR_SETTINGS = tuple(field.name for field in COMMANDS[Opcode.VECTOR].body if 
 
 SLOT_FIELDS = tuple((f"wait{i}_valid", f"wait{i}", f"raise{i}_valid", f"raise{i}", f"level{i}")
                     for i in range(2))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bus:
-    """The memory that a program meets.
-
-    Parameters
-    ----------
-    latency : int
-        Cycles from an address to the first answer.
-    words : float
-        Words per cycle of each channel.
-    """
-    latency: int = 32
-    words: float = 1.0
 
 
 class _Semaphore:
@@ -118,8 +104,11 @@ class _Prediction:
         self.channel = 0.0      # until when words come
         self.gaps: deque[tuple[float, float]] = deque()     # when none came for loads
         self.counted = 0    # fetches that the loads' words have made way for
-        self.costs: dict[tuple[int, int, int], tuple[int, int]] = {}    # of runs
-        self.conflicts = Conflicts(config)
+        self.costs = RunCosts(config)
+        self.sums_after = (array_latency(config.array) + config.array.unpack_latency
+                           + (config.array.most_digits > 1) + EXECUTE_RAISE - EXECUTE_SUM)
+        self.conflicts = Conflicts(config, self.sums_after)
+        self.works: list[list[float]] = [[], [], [], []]    # with all that it reads
         self.end = 0.0
         queued = not config.control.compact
         self.walk = WALK + queued * QUEUED_WALK
@@ -233,18 +222,11 @@ class _Prediction:
             if slot.post is not None and (number + 1) % slot.every == 0:
                 slot.post.raised.append(time)
 
-    def finish(self, engine: int, time: float) -> None:
-        """An engine's command is done."""
+    def finish(self, engine: int, work: float, time: float) -> None:
+        """An engine's command has done its work, and later is done."""
+        self.works[engine].append(work)
         self.done[engine].append(time)
         self.end = max(self.end, time)
-
-    def run_cost(self, values: dict) -> tuple[int, int]:
-        """Words and row pieces of a command's first run."""
-        data_bytes = self.config.bus.data_bytes
-        key = (values["run_bytes"], values["row_bytes"], values["memory_base"] % data_bytes)
-        if key not in self.costs:
-            self.costs[key] = run_pieces(*key, data_bytes)
-        return self.costs[key]
 
     # Engines.
 
@@ -265,10 +247,10 @@ class _Prediction:
             time = yield from self.arrival(0, position)
             slots, count, inner = self.slots(values, values["counts"][:loops], 0)
             filling = values.get("mode") == LoadMode.FILL
-            words, pieces = self.run_cost(values)
+            words, pieces = self.costs.of(values)
             if filling:
                 words, pieces = 0, -(-values["run_bytes"] // values["row_bytes"])
-            sizes = self.bursts(words)
+            sizes = self.costs.bursts(words)
             accepted.append(max(time + ACCEPT, front))
             front = max(front, time + self.walk)
             before.clear()
@@ -295,7 +277,7 @@ class _Prediction:
                 else:
                     left = inner
                     while left:     # a few runs at a time: commands are fetched between them
-                        runs = min(left, max(2 * config.bus.max_burst // words, 1))
+                        runs = min(left, max(int(2 * config.bus.max_burst // words), 1))
                         if compact:
                             runs = 1
                             if len(before) == 2 + (pieces == 1):
@@ -312,14 +294,9 @@ class _Prediction:
                             yield
                 self.post(slots, number, back + LOAD_RAISE)
             self.loaded += 1
-            self.finish(0, back + LOAD_RAISE)
+            self.finish(0, back, back + LOAD_RAISE)
 
-    def bursts(self, words: int) -> list[int]:
-        """Words of the bursts of a run of ``words``, about."""
-        burst = self.config.bus.max_burst
-        return [burst] * (words // burst) + [words % burst] * (words % burst != 0)
-
-    def read(self, begin: float, words: int) -> tuple[float, float]:
+    def read(self, begin: float, words: float) -> tuple[float, float]:
         """When the first and the last of words that may come from ``begin`` on have come."""
         if begin > self.channel:
             self.gaps.append((self.channel, begin))
@@ -342,8 +319,7 @@ class _Prediction:
     def execute(self, commands: list[dict]) -> Iterator[None]:
         config = self.config
         height, depth = config.array.rows, config.control.execute_loops
-        to_sum = (array_latency(config.array) + config.array.unpack_latency
-                  + (config.array.most_digits > 1) + EXECUTE_RAISE)
+        to_sum = self.sums_after + EXECUTE_SUM
         accepted = self.accepted[1]
         weights = rows_end = rows_begin = swap = 0.0
         for position, values in enumerate(commands):
@@ -352,6 +328,7 @@ class _Prediction:
             rows = counts[0] * counts[1]
             slots, count, tiles = self.slots(values, counts[2:], 2)
             period = max(rows, height)
+            reads = self.conflicts.of_execute(values, count)
             accepted.append(max(time + ACCEPT, weights, rows_begin))
             weights = max(weights, time + WALK + EXECUTE_READ)
             for number in range(count):
@@ -366,9 +343,9 @@ class _Prediction:
                     weights = swap + (tiles - 2) * period + height
                     swap += (tiles - 1) * period
                 rows_end = swap + rows
-                self.conflicts.array_reads(values, begin, rows_end)
+                self.conflicts.array_reads(reads, number, begin, rows_end)
                 self.post(slots, number, rows_end + to_sum)
-            self.finish(1, rows_end + to_sum)
+            self.finish(1, rows_end, rows_end + to_sum)
 
     def vector_latency(self) -> int:
         """Cycles from a group's last read until everything it changes is changed."""
@@ -403,19 +380,20 @@ class _Prediction:
             if order not in (None, now):
                 time = max(time, written)
             order = now
-            if self.conflicts.concern(values):  # what the array reads at that time comes first
+            shares = self.conflicts.of_vector(values)
+            if shares:  # what the array reads at that time comes first
                 seen = None
                 while self.conflicts.until <= time and seen != (seen := self._progress()):
                     yield
             for number in range(count):
                 token = yield from self.take(slots, number)
                 time = max(time, token + self.group_read)
-                time = self.conflicts.vector_end(values, time, groups * cycles)
+                time = self.conflicts.vector_end(shares, time, groups * cycles)
                 end = time - cycles + rows
                 self.post(slots, number, end + to_result)
             free, written = time + VECTOR_NEXT, end + to_result
             leaves[1] = written
-            self.finish(2, written)
+            self.finish(2, end, written)
 
     def store(self, commands: list[dict]) -> Iterator[None]:
         config, bus = self.config, self.bus
@@ -428,11 +406,11 @@ class _Prediction:
         for position, values in enumerate(commands):
             time = yield from self.arrival(3, position)
             slots, count, runs = self.slots(values, values["counts"][:loops], 0)
-            words, pieces = self.run_cost(values)
+            words, pieces = self.costs.of(values)
             cost = max(words / bus.words, pieces)
             if config.control.compact:
                 cost = max(cost, STORE_WORD * words)
-            sizes = self.bursts(words)
+            sizes = self.costs.bursts(words)
             accepted.append(max(time + ACCEPT, end))
             time = max(time + self.walk, end)
             for number in range(count):
@@ -447,7 +425,7 @@ class _Prediction:
                     time += runs * cost
                 self.post(slots, number, time + to_reply)
             end = time
-            self.finish(3, time + to_reply)
+            self.finish(3, time, time + to_reply)
 
     def run(self, program: Sequence[tuple[Opcode, dict]]) -> int:
         own = {opcode: [values for kind, values in program if kind == opcode]
@@ -473,9 +451,9 @@ class _Prediction:
                 *(len(accepted) for accepted in self.accepted), len(self.fetches), self.channel)
 
 
-def predict_cycles(commands: Sequence[tuple[Opcode, dict]], *, config: CoreConfig,
-                   bus: Bus | None = None) -> int | None:
-    """Cycles from the start bit to done.
+def predict_ends(commands: Sequence[tuple[Opcode, dict]], *, config: CoreConfig,
+                 bus: Bus | None = None) -> list[int] | None:
+    """Cycles from the start bit until each command has done its work, and until done.
 
     Parameters
     ----------
@@ -487,11 +465,28 @@ def predict_cycles(commands: Sequence[tuple[Opcode, dict]], *, config: CoreConfi
 
     Returns
     -------
-    int or None
-        None: the program would never end.
+    list of int, or None
+        One more than commands; of those of the dispatcher 0. None: the program would never end.
     """
+    prediction = _Prediction(config, bus or Bus())
     try:
-        cycles = _Prediction(config, bus or Bus()).run(commands)
+        cycles = prediction.run(commands)
     except _Stuck:
         return None
-    return max(cycles, sequencer_cycles(commands, config)) if config.control.shared else cycles
+    works = [iter(times) for times in prediction.works]
+    ends = [0 if opcode == Opcode.CONTROL else round(next(works[opcode - 1]))
+            for opcode, _ in commands] + [cycles]
+    if config.control.shared:   # one thing at a time
+        busy = 0
+        for number, command in enumerate(commands):
+            busy += sequencer_cycles([command], config)
+            ends[number] = max(ends[number], busy)
+        ends[-1] = max(ends[-1], busy)
+    return ends
+
+
+def predict_cycles(commands: Sequence[tuple[Opcode, dict]], *, config: CoreConfig,
+                   bus: Bus | None = None) -> int | None:
+    """Cycles from the start bit to done; as ``predict_ends``."""
+    ends = predict_ends(commands, config=config, bus=bus)
+    return None if ends is None else ends[-1]

@@ -96,5 +96,5 @@ def test_a_model_too_large_for_the_boards_memory_is_refused_in_a_sentence(forese
     foreseen()
     board = replace(BOARD, memory_bytes=4096)
     with pytest.raises(ValueError, match=r"model must fit the 4,096 bytes of system memory of "
-                                         r"ulx3s_85f, not need [\d,]+$"):
+                                         r"ulx3s_85f, not need [\d,]+ or more$"):
         propose(residual(2, channels=64), board, BOARD.config)

@@ -1,13 +1,17 @@
 """Compiled models on the emitted Verilog: every byte, and how many cycles they take."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import references
 from interpreters import interpret, keywords, pictures
 from systolith.compiler.compile import compile_model
+from systolith.compiler.lower import lower
 from systolith.device import open_device
 from systolith.models.evaluate import evaluate
 from systolith.models.read import read_model
+from systolith.picture import load_timeline
 from systolith_hw.config import CoreConfig
 
 # Multiplications a cycle of 256, at least, over the whole network.
@@ -47,3 +51,40 @@ def test_a_trained_model_equals_its_reference_and_keeps_the_array_busy(name):
     print(f"{name}: {cycles[0]} cycles, {network.cycles} predicted")
     assert macs / cycles[0] / config.macs_per_cycle >= share
     assert abs(network.cycles - cycles[0]) <= 0.05 * cycles[0]
+
+
+def ends_of(trace):
+    """By engines' commands of the one program of a timeline: when each had done its work; and the
+    program's cycles."""
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    program, = (event for event in slices if event["cat"] == "program")
+    assert program["args"]["complete"]
+    ends = {event["args"]["command"]: event["ts"] + event["dur"] for event in slices
+            if event["cat"] == "command" and not event["name"].startswith("fetch")}
+    return ends, program["dur"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", TRAINED)
+def test_each_layer_of_a_trained_model_ends_as_predicted(name, tmp_path):
+    graph = read_model(references.stored("mlperf_tiny", TRAINED[name][0]))
+    config = CoreConfig.preset("bench16")
+    network = compile_model(graph, config=config)
+    of_core = [node for node, layer in zip(graph.nodes, network.layers, strict=True)
+               if not layer.host]
+    lowered = lower(replace(graph, nodes=of_core, outputs=[of_core[-1].output]), config)
+    image, = network.images
+    assert lowered.image.program == image.program
+    with open_device("rtl", config, memory_bytes=network.memory_bytes,
+                     trace=tmp_path / "run.json") as device:
+        network.run(device, np.zeros((1, *network.inputs[0].shape[1:]), np.int8))
+    ends, cycles = ends_of(load_timeline(tmp_path / "run.json"))
+    until = lowered.layer_ends([*(ends.get(i, 0) for i in range(len(lowered.origins))), cycles])
+    layers = {layer.name: layer for layer in network.layers}
+    assert [name for name, layer in layers.items() if layer.cycles] == [
+        name for name in layers if name in until]
+    before = 0
+    for name, end in until.items():     # in the order that they are done in
+        found, before = end - before, end
+        print(f"{name}: {found} cycles, {layers[name].cycles} predicted")
+        assert abs(layers[name].cycles - found) <= 0.05 * found

@@ -28,7 +28,8 @@ def test_networks_that_move_elements_equal_the_graph(seed):
     check(grown(np.random.default_rng([seed, 21])), CoreConfig.preset("demo"), seed=seed)
 
 
-@pytest.mark.parametrize("case", ["transposed_conv", "mul", "concat", "transpose", "pad"])
+@pytest.mark.parametrize("case", [
+    "transposed_conv", "sub", "mul", "maximum", "minimum", "concat", "transpose", "pad"])
 def test_operators_equal_the_graphs(case):
     check(CASES[case](np.random.default_rng([3, 7])), CoreConfig.preset("demo"), seed=3)
 

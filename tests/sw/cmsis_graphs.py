@@ -13,7 +13,6 @@ from systolith.models import Graph, Quantisation, Tensor
 # Names of cases that are no graph of int8, and why: the first that matches.
 REFUSED = [
     ("lstm.*", "the graph has no recurrent operator"), ("svdf.*", "the graph has no such operator"),
-    ("(maximum|minimum).*", "the graph has no maximum and minimum of two tensors"),
     (".*(int16|s16).*", "activations are int16")]
 # Input shape and order: the vectors do not say them.
 ORDERS = {"transpose_3dim": ((5, 4, 20), (0, 2, 1)), "transpose_matrix": ((5, 20), (1, 0)),
@@ -48,7 +47,8 @@ def cases(name):
     build = next(build for pattern, build in (
         ("(fully|fc).*", _linear), ("batch.*", _products), (".*transpose_conv.*", _upward),
         ("transpose.*", lambda *_: _turned(name, arrays)), ("(add|mul).*", _pair),
-        ("softmax.*", _softmax), ("(max|avg).*", _pool), ("pad.*", _padded), (".*", _conv))
+        ("softmax.*", _softmax), ("(maximum|minimum).*", _extreme), ("(max|avg).*", _pool),
+        ("pad.*", _padded), (".*", _conv))
         if re.fullmatch(pattern, name))
     if build is _pair:
         return [_pair(name[:3], config, arrays)]
@@ -199,6 +199,16 @@ def _pair(op, config, arrays):
     made = net.add(op, ("a", "b"), quantised(out, config["OUTPUT_OFFSET"]))
     assert (config["OUT_ACTIVATION_MIN"], config["OUT_ACTIVATION_MAX"]) == (-128, 127)
     return finished(net, made, config, inputs, arrays["output_ref"])
+
+
+def _extreme(config, arrays):
+    inputs = [arrays[f"input_tensor_{number}"].reshape(
+        [config[f"{axis}_{number}"] for axis in ("BATCH", "HEIGHT", "WIDTH", "CHANNEL")])
+        for number in (1, 2)]
+    net = Network(None, *(of(name, x, quantised(), data=False)
+                          for name, x in zip("ab", inputs, strict=True)))
+    made = net.add(config["LAYER_TYPE"], ("a", "b"), quantised())
+    return finished(net, made, config, inputs, arrays["output"])
 
 
 def _softmax(config, arrays):

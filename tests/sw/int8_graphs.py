@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 from systolith.models import Graph, Node, Quantisation, Tensor
-from systolith.models.graph import OPERATORS
+from systolith.models.graph import EXTREMES, OPERATORS
 from systolith.models.infer import same_pads, shape_of
 
 
@@ -116,6 +116,11 @@ def random_sum(rng, op):
                    [image(rng, shape, "a"), image(rng, shape, "b")], like(rng), 2)
 
 
+def random_extreme(rng, op):
+    shape, q = (1, *rng.integers(1, 6, 3).tolist()), scaled(rng)
+    return made_of(op, {}, [image(rng, shape, "a", q), image(rng, shape, "b", q)], like(rng, q), 2)
+
+
 def random_broadcast(rng, op, constant=False, rounding="twice"):
     """Operands of which some dimensions are 1, or one of which is a constant."""
     shape = tuple(rng.integers(2, 7, 3).tolist())
@@ -124,6 +129,9 @@ def random_broadcast(rng, op, constant=False, rounding="twice"):
     if constant:
         b = dataclasses.replace(b, data=rng.integers(-128, 128, b.shape).astype(np.int8))
     first, second = (a, b) if constant or rng.random() < 0.5 else (b, a)
+    if op in EXTREMES:
+        second = dataclasses.replace(second, quantisation=first.quantisation)
+        return made_of(op, {}, [first, second], first, 1 if constant else 2)
     return made_of(op, {"activation": str(rng.choice(["none", "relu6"])), "rounding": rounding},
                    [first, second], like(rng), 1 if constant else 2)
 
@@ -171,6 +179,7 @@ CASES = {"conv": random_conv, "transposed_conv": random_transposed_conv,
          "transpose": random_transpose, "convert": random_convert,
          **{op: lambda rng, op=op: random_pool(rng, op) for op in ("average_pool", "max_pool")},
          **{op: lambda rng, op=op: random_sum(rng, op) for op in ("add", "sub", "mul")},
+         **{op: lambda rng, op=op: random_extreme(rng, op) for op in EXTREMES},
          **{f: lambda rng, f=f: random_unary(rng, f) for f in ("relu", "relu6")}}
 
 

@@ -98,6 +98,11 @@ def pair(kind, constant):
     return case
 
 
+def of_three(kind):
+    return lambda rng: ([node(kind, "x c z", "y")], {"x": (1, 3, 4, 5), "z": (1, 1, 4, 1)}, {
+        "c": real(rng, 1)})
+
+
 def each(kind, **attributes):
     return lambda rng: ([node(kind, "x", "y", **attributes)], {"x": (1, 3, 4, 5)}, {})
 
@@ -153,8 +158,9 @@ FLOATS = {
     "average pool with pads": pool("AveragePool", count_include_pad=1),
     "max pool up": pool_up("MaxPool"), "average pool up": pool_up("AveragePool"),
     "global average pool": each("GlobalAveragePool"), "gemm": gemm, "matmul": matmul,
-    **{f"{kind} {constant}": pair(kind, constant) for kind in ("Add", "Sub", "Mul")
+    **{f"{kind} {constant}": pair(kind, constant) for kind in ("Add", "Sub", "Mul", "Max", "Min")
        for constant in (False, True)}, "Div": pair("Div", True),
+    "Max of three": of_three("Max"), "Min of one": each("Min"),
     "relu": each("Relu"), "sigmoid": each("Sigmoid"), "tanh": each("Tanh"), "clip": clip,
     "softmax": each("Softmax"), "softmax of channels": each("Softmax", axis=1),
     "identity": each("Identity"), "dropout": each("Dropout"),
@@ -225,7 +231,10 @@ WHOLE = {
     "matmul": (lambda q, x: q.both(q.add("MatMul", [x, q.weights((5, 7), 1)]), 0.1, 0.2),
                ["linear"]),
     **{kind: (lambda q, x, kind=kind: q.both(q.add(kind, [x, q.both(x)])), [op])
-       for kind, op in (("Add", "add"), ("Sub", "sub"), ("Mul", "mul"))},
+       for kind, op in (("Add", "add"), ("Sub", "sub"), ("Mul", "mul"), ("Max", "maximum"),
+                        ("Min", "minimum"))},
+    "Max of a number": (lambda q, x: q.both(q.add("Max", [q.constant(np.array(
+        [0.3], np.float32)), x])), ["clip"]),
     **{kind: (lambda q, x, kind=kind: q.both(q.add(kind, [x]), 0.005, 0.01), ["unary"])
        for kind in ("Sigmoid", "Tanh", "Relu")},
     "Softmax": (lambda q, x: q.both(q.add("Softmax", [x]), 0.004, 0.005), ["softmax"]),

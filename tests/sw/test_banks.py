@@ -7,18 +7,21 @@ from systolith.compiler.maps import NoRoom, Space
 from systolith.compiler.ordered import ordered
 from systolith.conflicts import Conflicts
 from systolith.program import decode_program
+from systolith.transfers import RunCosts
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import ElementType, Memory, Opcode, Operand
 
 CONFIG = CoreConfig.preset("bench16")
 BANK = CONFIG.memory.act_rows // CONFIG.memory.act_banks
+HALF = CONFIG.memory.acc_rows // CONFIG.memory.acc_banks
+ACC_GROUPS = CONFIG.acc_group_pitch
 DEPTH = CONFIG.control.execute_loops
 
 
-def append_execute(program, row=0, *, acc=0, wgt=0, rows=64, tiles=1):
+def append_execute(program, row=0, *, acc=0, wgt=0, rows=64, tiles=1, **fields):
     program.execute(counts=[rows, 1, tiles, *[1] * (DEPTH - 3)], act_row=row,
                     act_strides=[1, *[0] * (DEPTH - 1)], acc_row=acc,
-                    acc_strides=[1, *[0] * (DEPTH - 1)], wgt_row=wgt, k_last=16)
+                    acc_strides=[1, *[0] * (DEPTH - 1)], wgt_row=wgt, k_last=16, **fields)
 
 
 def command(append):
@@ -43,15 +46,52 @@ def vector(row, source=ElementType.INT8):
     (0, ElementType.INT8, 450), (BANK, ElementType.INT8, 150), (0, ElementType.ACC, 150),
     (BANK - 32, ElementType.INT8, 200)])
 def test_a_vector_command_waits_while_the_array_reads_its_bank(row, source, end):
+    assert vector_end(execute(0), vector(row, source)) == end
+
+
+def vector_end(array, unit, begin=50, sums_after=0):
+    """When reads end that alone take 100 cycles, beside an array that reads from 100 to 400."""
+    conflicts = Conflicts(CONFIG, sums_after)
+    conflicts.array_reads(conflicts.of_execute(array, 1), 0, 100, 400)
+    return conflicts.vector_end(conflicts.of_vector(unit), begin, 100)
+
+
+@pytest.mark.parametrize("row, fields, end", [
+    (0, {"accumulate": True}, 450), (HALF, {"accumulate": True}, 150), (0, {"tiles": 3}, 150),
+    (0, {"tiles": 3, "begin": 170}, 470), (HALF - 32, {"accumulate": True}, 200),
+    (0, {"tiles": 3, "begin": 170, "sums_after": 20}, 470),
+    (0, {"tiles": 3, "begin": 380, "sums_after": 40}, 540)])
+def test_a_vector_command_waits_while_the_array_adds_to_its_bank_of_sums(row, fields, end):
+    places = {name: fields.pop(name) for name in ("begin", "sums_after") if name in fields}
+    unit = vector(row * ACC_GROUPS // 2, ElementType.ACC)
+    assert vector_end(execute(BANK, **fields), unit, **places) == end
+
+
+def test_sums_of_several_iterations_lie_where_each_is():
     conflicts = Conflicts(CONFIG)
-    conflicts.array_reads(execute(0), 100, 400)
-    assert conflicts.vector_end(vector(row, source), 50, 100) == end
+    fields = command(lambda program: program.execute(
+        counts=[64, 1, 2, 1, 1, 2], act_row=BANK, act_strides=[1, 0, 0, 0, 0, 0], acc_row=0,
+        acc_strides=[1, 0, 0, 0, 0, HALF], wgt_row=0, k_last=16))
+    reads = conflicts.of_execute(fields, 2)
+    conflicts.array_reads(reads, 0, 100, 200)
+    conflicts.array_reads(reads, 1, 200, 300)
+    own = conflicts.of_vector(vector(HALF * ACC_GROUPS // 2, ElementType.ACC))
+    assert conflicts.vector_end(own, 140, 70) == 210    # the first adds in the other bank
+    assert conflicts.vector_end(own, 190, 70) == 310    # the second, from 250 on, in this one
 
 
 def test_what_has_ended_is_forgotten():
-    conflicts = Conflicts(CONFIG)
-    conflicts.array_reads(execute(0), 100, 400)
-    assert conflicts.vector_end(vector(0), 400, 100) == 500
+    assert vector_end(execute(0), vector(0), begin=400) == 500
+
+
+def test_runs_cost_what_they_do_in_the_mean():
+    costs = RunCosts(CONFIG)    # of a bus of 16 bytes
+    program = Program(config=CONFIG)
+    for strides in ((4,), (16,), (2,)):
+        program.load(memory=Memory.ACT, address=0, row=0, run_bytes=4, counts=[8], strides=strides,
+                     row_strides=[1])
+    assert [costs.of(fields) for _, fields in decode_program(program.encode())] == [
+        (1, 1), (1, 1), (9 / 8, 9 / 8)]
 
 
 def test_a_long_execute_has_a_bank_of_sums_for_itself():
@@ -90,7 +130,8 @@ def test_the_next_executes_and_their_loads_come_before_the_vector_unit():
         program.vector(counts=[2, 64], source=128 * unit, source_strides=[2], result=2048,
                        result_strides=[2])
     names = [opcode.name[0] for opcode, _ in decode_program(
-        ordered(program, memory_bytes=4096, spare_row=CONFIG.memory.act_rows - 1).encode())]
+        ordered(
+            program, memory_bytes=4096, spare_row=CONFIG.memory.act_rows - 1)[0].encode())]
     assert "".join(names) == "LELEVLEVV"
 
 
@@ -100,5 +141,6 @@ def test_what_needs_results_stays_behind_them():
         append_execute(program)
         program.vector(counts=[2, 64], source=0, source_strides=[2], result=0, result_strides=[2])
     names = [opcode.name[0] for opcode, _ in decode_program(
-        ordered(program, memory_bytes=4096, spare_row=CONFIG.memory.act_rows - 1).encode())]
+        ordered(
+            program, memory_bytes=4096, spare_row=CONFIG.memory.act_rows - 1)[0].encode())]
     assert "".join(names) == "EVEV"

@@ -114,7 +114,8 @@ CASES = {
     "max_pool": lambda model: pool(model, "max_pool"),
     "average_pool": lambda model: pool(model, "average_pool"), "pad": padded,
     "transpose": turned, "add": lambda model: pair(model, "add", activation="relu6"),
-    "sub": lambda model: pair(model, "sub"),
+    "sub": lambda model: pair(model, "sub"), "maximum": lambda model: pair(model, "maximum"),
+    "minimum of a constant": lambda model: with_constant(model, "minimum"),
     "mul": lambda model: pair(model, "mul", activation="relu1"),
     "add a constant": lambda model: with_constant(model, "add"),
     "times a constant": lambda model: with_constant(model, "mul"), "to itself": twice_the_same,
@@ -132,7 +133,7 @@ def test_each_operator_becomes_one_on_int8(seed, case):
     made = quantised_model(graph, model.data, calibration="minmax")
     assert output_error(graph, made, model.data) < 0.001
     for node in nodes(made, "reshape", "transpose", "pad", "max_pool", "average_pool", "concat",
-                      "clip"):
+                      "clip", "maximum", "minimum"):
         for number in range(len(node.inputs)):
             assert str(made.of(node, number)).split("]")[1] == str(made.output(node)).split("]")[1]
     for node in nodes(made, "softmax"):

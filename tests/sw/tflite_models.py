@@ -3,6 +3,7 @@
 import flatbuffers
 import numpy as np
 import tflite
+from systolith.models.graph import EXTREMES
 
 TYPES = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32", "int4": "INT4", "uint8": "UINT8"}
 ACTIVATIONS = {"none": 0, "relu": 1, "relu1": 2, "relu6": 3}
@@ -10,7 +11,8 @@ FUNCTIONS = {"relu": "RELU", "relu6": "RELU6", "relu1": "RELU_N1_TO_1", "logisti
              "tanh": "TANH"}
 OPTIONS = {"CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
            "FULLY_CONNECTED": "FullyConnectedOptions", "ADD": "AddOptions", "SUB": "SubOptions",
-           "MUL": "MulOptions", "AVERAGE_POOL_2D": "Pool2DOptions",
+           "MUL": "MulOptions", "MAXIMUM": "MaximumMinimumOptions",
+           "MINIMUM": "MaximumMinimumOptions", "AVERAGE_POOL_2D": "Pool2DOptions",
            "MAX_POOL_2D": "Pool2DOptions", "SOFTMAX": "SoftmaxOptions",
            "RESHAPE": "ReshapeOptions", "TRANSPOSE": "TransposeOptions",
            "CONCATENATION": "ConcatenationOptions", "PAD": "PadOptions",
@@ -126,6 +128,8 @@ class Writer:
             return "FULLY_CONNECTED", inputs, activation
         if node.op in ("add", "sub", "mul"):
             return node.op.upper(), inputs, activation
+        if node.op in EXTREMES:
+            return node.op.upper(), inputs, {}
         if node.op == "softmax":
             return "SOFTMAX", inputs, {"Beta": a["beta"]}
         if node.op == "concat":

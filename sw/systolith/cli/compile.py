@@ -66,15 +66,15 @@ Examples:
                    "can do with.")
 @click.option("--close", is_flag=True,
               help="Do also on the core what it does within one unit of the model's own results, "
-                   "such as softmax.")
+                   "such as a softmax of a small scale.")
 @json_option
 def compile_(model: Path, preset: str | None, path: str | None, assignments: tuple[str, ...],
              output: Path, calibrate: Path | None, weights: str, close: bool, as_json: bool):
     """Compile a trained model for a core.
 
     MODEL is a TFLite or ONNX file, of int8 operators or, with --calibrate, of float ones. Prints a
-    line for each operator: what it makes, its multiplications, the cycles by which the program is
-    predicted to become longer, the share of the array's peak and the bytes between memory and core.
+    line for each operator: what it makes, its multiplications, the cycles that it is predicted to
+    end after those before it, the share of the array's peak and the bytes between memory and core.
     Operators that the core does not do run on the host; each says why. Answers are the model's own
     in every byte.
     """

@@ -1,6 +1,6 @@
 """From a model to a network: what the core does, what the host does, and what it takes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -9,27 +9,26 @@ import numpy as np
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import LoadMode, Opcode
 
-from ..cycles import Bus, predict_cycles
-from ..image import Image
+from ..cycles import Bus, predict_ends
 from ..models.graph import PRODUCTS, Graph, Node, Tensor
 from ..models.quantiser import quantised_model
 from ..models.read import read_model
 from ..presets import named_bus, named_config
-from ..program import Program, decode_program
+from ..program import decode_program
 from .lower import Lowered, Refused, lower
 from .network import CoreStep, HostStep, Layer, Network, Port
-from .ordered import ordered
 
 __all__ = ["compile_model"]
 
+MOST_IMAGES = 1024      # of a tensor: commands are written for each
 ENDS = "conversion of an input or output"
 
 
 def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None,
                   preset: str | None = None, exact: bool = True,
                   bus: Bus | None = None,
-                  calibrate: Mapping[str, np.ndarray] | None = None, weights: str = "int8",
-                  progress: Callable[[str], None] | None = None) -> Network:
+                  calibrate: Mapping[str, np.ndarray] | None = None,
+                  weights: str = "int8", memory_bytes: int | None = None) -> Network:
     """A network that computes a model on one configuration; ``systolith.compile``.
 
     Operators that the core cannot do run on the host, and say why (``Layer.host``).
@@ -51,14 +50,16 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
         (``quantised_model``).
     weights : str
         Format of the weights of such a model: ``int8``, ``int4``, ``ternary`` or ``auto``.
-    progress : callable or None
-        Called with the name of each operator whose cycles are predicted next.
+    memory_bytes : int or None
+        Of system memory: a model whose program alone takes more is refused as soon as that is
+        known.
 
     Raises
     ------
+    TooLarge
     TypeError, ValueError
         Not one of ``config`` and ``preset`` is given, or an unknown preset; the model cannot be
-        read or quantised; the core has too few semaphores.
+        read or quantised, or is one for too many images at a time; the core has too few semaphores.
     """
     if (config is None) == (preset is None):
         raise TypeError(f"config or preset must be given, and not both, not {config!r} and "
@@ -71,16 +72,17 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
     graph = model if isinstance(model, Graph) else read_model(model)
     if calibrate is not None:
         graph = quantised_model(graph, calibrate, weights=weights)
+    _check_images(graph)
     hosts = {node.name: ENDS for node in graph.nodes if _is_end(graph, node)}
     while True:
         try:
-            steps, lowered = _steps(graph, config, hosts, exact, bus)
+            steps, lowered = _steps(graph, config, hosts, exact, bus, memory_bytes)
             break
         except Refused as error:
             hosts[error.node] = error.reason
     layers = {node.name: _layer(graph, node, hosts) for node in graph.nodes}
     for found in lowered:
-        layers |= _predicted(found, config, bus, layers, progress or _nothing)
+        layers |= _predicted(found, config, bus, layers)
     return Network(
         name=graph.name, config=config.to_dict(), steps=tuple(steps),
         inputs=tuple(_port(graph.tensors[name]) for name in graph.inputs),
@@ -88,8 +90,13 @@ def compile_model(model: Graph | str | Path, *, config: CoreConfig | None = None
         layers=tuple(layers.values()))
 
 
-def _nothing(name: str) -> None:
-    return
+def _check_images(graph: Graph) -> None:
+    for node in graph.nodes:
+        made = graph.output(node)
+        if len(made.shape) == 4 and made.shape[0] > MOST_IMAGES:
+            raise ValueError(f"node {node.name!r} must make at most {MOST_IMAGES} images at a "
+                             f"time, not {made.shape[0]!r}: a network of one takes any number, "
+                             f"one after the other")
 
 
 def _is_end(graph: Graph, node: Node) -> bool:
@@ -108,7 +115,7 @@ def _port(tensor: Tensor) -> Port:
 
 
 def _steps(graph: Graph, config: CoreConfig, hosts: dict[str, str], exact: bool,
-           bus: Bus | None) -> tuple[
+           bus: Bus | None, memory_bytes: int | None) -> tuple[
         list[CoreStep | HostStep], list[Lowered]]:
     """Stretches of nodes that one program, or the host, does one after the other."""
     steps: list[CoreStep | HostStep] = []
@@ -118,7 +125,7 @@ def _steps(graph: Graph, config: CoreConfig, hosts: dict[str, str], exact: bool,
         if on_host:
             steps.append(HostStep(graph=part))
             continue
-        found = lower(part, config, exact=exact, bus=bus)
+        found = lower(part, config, exact=exact, bus=bus, memory_bytes=memory_bytes)
         lowered.append(found)
         steps.append(CoreStep(image=found.image, inputs=tuple(part.inputs),
                               outputs=tuple(part.outputs)))
@@ -154,28 +161,22 @@ def _layer(graph: Graph, node: Node, hosts: dict[str, str]) -> Layer:
                  macs=graph.macs(node), host=hosts.get(node.name, ""))
 
 
-def _predicted(found: Lowered, config: CoreConfig, bus: Bus | None, layers: dict[str, Layer],
-               progress: Callable[[str], None]) -> dict[str, Layer]:
-    """Layers with their cycles and bytes: what the program up to each one's end takes longer."""
+def _predicted(found: Lowered, config: CoreConfig, bus: Bus | None, layers: dict[str, Layer]
+               ) -> dict[str, Layer]:
+    """Layers with their cycles and bytes: how much later each ends than the one before."""
+    if not len(found.draft):
+        return {}
+    commands = decode_program(found.image.program)
+    ends = predict_ends(commands, config=config, bus=bus) or [0] * (len(commands) + 1)
+    ends_of = found.layer_ends(ends)
     result, before = {}, 0
-    parts = [part for part in found.parts if part.end > part.first]
-    for number, part in enumerate(parts):
-        progress(part.node)
-        image: Image = found.image
-        if number < len(parts) - 1:
-            draft = Program(config=config, draft=True)
-            draft.commands = found.draft.commands[:part.end]
-            commands = decode_program(ordered(
-                draft, memory_bytes=image.memory_bytes, spare_row=found.spare_row).encode())
-        else:
-            commands = decode_program(image.program)
-        cycles = predict_cycles(commands, config=config, bus=bus) or 0
-        moved = found.draft.commands[part.first:part.end]
-        result[part.node] = replace(
-            layers[part.node], cycles=max(0, cycles - before),
-            left_out=layers[part.node].macs - found.macs[part.node],
-            moved_bytes=sum(map(_moved, moved)))
-        before = max(before, cycles)
+    for part in found.parts:
+        if part.node in ends_of:
+            result[part.node] = replace(
+                layers[part.node], cycles=ends_of[part.node] - before,
+                left_out=layers[part.node].macs - found.macs[part.node],
+                moved_bytes=sum(map(_moved, found.draft.commands[part.first:part.end])))
+            before = ends_of[part.node]
     return result
 
 

@@ -15,12 +15,10 @@ from ..vector.tables import byte_table
 from .lives import Unsupported
 from .maps import FeatureMap, NoRoom
 from .places import Places
-from .pointwise import Sum, emit_product, emit_scaled, emit_table, piece_rows
+from .pointwise import Sum, emit_extreme, emit_product, emit_scaled, emit_table, piece_rows
 from .sums import TwoPasses, every_pair, product_scale, two_passes
 
-__all__ = ["PAIRS", "Elementwise"]
-
-PAIRS = ("add", "mul", "sub")
+__all__ = ["Elementwise"]
 
 
 class Elementwise(Places):
@@ -69,9 +67,16 @@ class Elementwise(Places):
                      multiplier=multiplier, offsets=(-a.zero_point, -b.zero_point),
                      out_zero_point=made.zero_point, clamp=clamp)
 
+    def append_extreme(self, node: Node, operands: list[FeatureMap],
+                       target: FeatureMap | None) -> None:
+        """Append the greater or smaller of two maps; raises as ``append_product``."""
+        computed(self.graph, node, *every_pair())   # their scales are one
+        emit_extreme(self.emitter, operands, target or self.new_map(node.output),
+                     largest=node.op == "maximum")
+
     def append_sum(self, node: Node, maps: list[FeatureMap],
                    target: FeatureMap | None = None) -> None:
-        """Append a sum of two maps; raises as ``append_product``."""
+        """Append a sum or difference of two maps; raises as ``append_product``."""
         whole = self.sum_of(node, maps, target)
         images, height, _, _ = whole.target.shape
         for image, plane in product(range(images), range(whole.target.planes)):
@@ -80,7 +85,7 @@ class Elementwise(Places):
 
     def sum_of(self, node: Node, operands: list[FeatureMap],
                target: FeatureMap | None = None) -> Sum:
-        """What appends a sum, with its temporaries, and where it has none its map."""
+        """What appends a sum or difference, with its temporaries, and where it has none its map."""
         graph = self.graph
         a, b, made = graph.of(node, 0), graph.of(node, 1), graph.output(node)
         clamp = limits(node["activation"], made, node["rounding"])
@@ -88,8 +93,8 @@ class Elementwise(Places):
             self.fast[node.name] = two_passes(
                 computed(graph, node, *every_pair()), scales=(a.scale, b.scale),
                 zero_points=(a.zero_point, b.zero_point), out_scale=made.scale,
-                out_zero_point=made.zero_point, clamp=clamp) if (
-                    self.config.vector.multiply) else None
+                out_zero_point=made.zero_point, clamp=clamp,
+                subtract=node.op == "sub") if self.config.vector.multiply else None
         fast = self.fast[node.name]
         if fast is None and node["rounding"] != "twice":
             raise Unsupported("sums must be those of the core's rounding for every pair of int8, "
@@ -102,7 +107,8 @@ class Elementwise(Places):
             (1 << ADD_BITS) * made.scale))]
         return Sum(self.emitter, operands, rooms, step, target, fast=fast, left_shift=ADD_BITS,
                    offsets=(-a.zero_point, -b.zero_point), multipliers=(scales[0], scales[1]),
-                   out_multiplier=scales[2], out_zero_point=made.zero_point, clamp=clamp)
+                   out_multiplier=scales[2], out_zero_point=made.zero_point, clamp=clamp,
+                   subtract=node.op == "sub")
 
     def end_sum(self, whole: Sum) -> None:
         """Append the rest of a sum and give back its temporaries."""

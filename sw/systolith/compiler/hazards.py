@@ -1,6 +1,7 @@
 """What a command reads and writes."""
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ def _vector_reads(fields: Fields, config: CoreConfig) -> Iterator[Rows]:
     if uses.table:
         yield "fun", np.arange(config.vector.functions)
     if uses.record:
-        yield "row", np.arange(config.vector.rows)
+        yield "row", _records(fields, config)
 
 
 def _vector_writes(fields: Fields, config: CoreConfig) -> Iterator[Rows]:
@@ -133,6 +134,13 @@ def _vector_writes(fields: Fields, config: CoreConfig) -> Iterator[Rows]:
         size = GROUP_UNITS[int(kind)]
         yield "act", _act_rows(_groups(fields, "result", size * fields["result_step"],
                                        fields["ring"][2]), size, config)
-    if kind > ResultType.NONE or fields["sum_results"] or (
-            fields["reduce"] and not fields["fold"]):
-        yield "row", np.arange(config.vector.rows)
+    if kind > ResultType.NONE:
+        yield "row", _groups(fields, "result", fields["result_step"], 0) % config.vector.rows
+    if fields["sum_results"] or (fields["reduce"] and not fields["fold"]):
+        yield "row", _records(fields, config)
+
+
+def _records(fields: Fields, config: CoreConfig) -> np.ndarray:
+    """Of the command's rows."""
+    rows = prod(fields["counts"][2 if fields["span"] else 1:])
+    return np.unique((fields["row_base"] + np.arange(rows)) % config.vector.rows)

@@ -10,7 +10,7 @@ from systolith_hw.config import CoreConfig
 
 from ..cycles import Bus
 from ..models.evaluate import computed
-from ..models.graph import Graph, Node
+from ..models.graph import PAIRS, Graph, Node
 from .depthwise import Folding, folding_of
 from .maps import Border, Channels, Shape
 
@@ -193,7 +193,7 @@ class Lives:
         makers = {node.output: number for number, node in enumerate(self.graph.nodes)}
         heirs = {}
         for number, node in enumerate(self.graph.nodes):
-            if node.op in ("add", "mul") and node.output not in self.shares:
+            if node.op in PAIRS and node.output not in self.shares:
                 ending = [name for name in node.inputs if self.last.get(name) == number
                           and tensors[name].data is None and name not in self.shares
                           and tensors[name].shape == tensors[node.output].shape]
@@ -212,6 +212,8 @@ class Lives:
                     taker["groups"] == graph.output(node).shape[-1] == made.shape[-1]):
                 continue
             weights = graph.of(taker, 1)
+            if self.format_of(weights.dtype) not in self.config.array.weights:
+                continue
             folding = folding_of(
                 made=map_shape(made.shape), kernel=weights.shape[1:3], stride=taker["stride"],
                 dilation=taker["dilation"], pads=taker["pads"], config=self.config,

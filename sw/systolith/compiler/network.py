@@ -90,7 +90,7 @@ class Layer:
     host : str
         Why it runs on the host; empty on the core.
     cycles : int
-        Predicted; less than its own where it overlaps with others.
+        Predicted: from when those done before it have ended to when it has.
     moved_bytes : int
         Between system memory and the core.
     left_out : int

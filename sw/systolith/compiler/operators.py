@@ -10,7 +10,7 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.formats import RANGES
 
 from ..cycles import Bus
-from ..models.graph import Graph, Node
+from ..models.graph import PAIRS, Graph, Node
 from ..models.integers import limits
 from ..quantise import quantise_multiplier
 from ..vector.pooling import Pooling
@@ -18,14 +18,16 @@ from .arrange import Arranging
 from .bands import Banded, Spread, Window, append_in_bands
 from .convolution import Convolution, Gather, Gathered, emit_convolution
 from .depthwise import emit_depthwise
-from .elementwise import PAIRS
 from .exact import rounded_even, rounded_once
 from .lives import NO_PADS, Unsupported, map_shape
 from .maps import FeatureMap, NoRoom, Shape, View
 from .pointwise import Windows, averages, emit_pooling, emit_softmax
+from .shares import KINDS, RECORDS, shares_of
 from .transposed import phases_of
 
-__all__ = ["Operators"]
+__all__ = ["SUMS", "Operators"]
+
+SUMS = ("add", "sub")
 
 
 class Operators(Arranging):
@@ -120,6 +122,9 @@ class Operators(Arranging):
         if tensor.data is None or zero is None or tensor.dtype not in RANGES:
             raise Unsupported(f"weights must be constant integers, not {tensor}")
         dtype = tensor.dtype
+        if self.format_of(dtype) not in self.config.array.weights:
+            raise Unsupported(f"weights must be {' or '.join(self.config.array.weights)} for this "
+                              f"core, not {dtype}")
         if zero.zero_point.any():
             weights = _centred(weights, zero.zero_point)
             window |= {"dilation": (window.get("dilation", (1, 1))[0], 0)}
@@ -175,7 +180,7 @@ class Operators(Arranging):
                 emit_convolution(self.emitter, conv, source, **self._target(node))
                 return
             target = self.new_map(node.output)
-            if after.op != "add":
+            if after.op not in SUMS:
                 windows = Windows(self.emitter, self._pooling(after), target,
                                   self.new_map(after.output))
 
@@ -254,8 +259,12 @@ class Operators(Arranging):
         self._of_pair(node)
 
     def _sub(self, node: Node) -> None:
-        if not self.alone(node):
-            raise Unsupported("must be a difference to one number, not of two tensors")
+        self._of_pair(node)
+
+    def _maximum(self, node: Node) -> None:
+        self._of_pair(node)
+
+    def _minimum(self, node: Node) -> None:
         self._of_pair(node)
 
     def _of_pair(self, node: Node) -> None:
@@ -264,8 +273,13 @@ class Operators(Arranging):
             return
         shape = map_shape(self.graph.output(node).shape)
         operands = [self.spread(name, shape) for name in node.inputs]
-        emit = self.append_sum if node.op == "add" else self.append_product
-        emit(node, operands, self.in_place(node))
+        self._pairs[node.op](node, operands, self.in_place(node))
+
+    @property
+    def _pairs(self) -> dict[str, Callable[[Node, list[FeatureMap], FeatureMap | None], None]]:
+        """What appends operators of two maps."""
+        return {"add": self.append_sum, "sub": self.append_sum, "mul": self.append_product,
+                "maximum": self.append_extreme, "minimum": self.append_extreme}
 
     def _after(self, node: Node) -> Node | None:
         """The sum or pooling that takes a node's result next, and can follow it piece by piece."""
@@ -280,7 +294,7 @@ class Operators(Arranging):
             except Unsupported:
                 return None
             return after
-        if after.op != "add":
+        if after.op not in SUMS:
             return None
         names = list(after.inputs)
         if names.count(node.output) != 1:
@@ -317,12 +331,19 @@ class Operators(Arranging):
                     (banded.down.before, banded.across.before))
 
     def _softmax(self, node: Node) -> None:
+        x, exact, rooms = self.graph.of(node, 0), None, []
+        scale, step = x.scale * node["beta"], max(1, self.config.vector.rows // RECORDS)
+        source, target = self.map_of(x.name), self.new_map(node.output)
         if self.exact:
-            raise Unsupported("must be compiled as close, not as exact: the core's powers of e are "
-                              "within one unit of the graph's")
-        x = self.graph.of(node, 0)
-        emit_softmax(self.emitter, self.map_of(x.name), self.new_map(node.output),
-                     scale=x.scale * node["beta"])
+            if node["rounding"] != "twice":
+                raise Unsupported("must be compiled as close, not as exact: the core's powers of e "
+                                  "are within one unit of the graph's")
+            exact = shares_of(scale, x.shape[-1])
+            step, rooms = self._rooms(len(KINDS), 4 * source.planes,
+                                      min(step, source.shape[2]))
+        emit_softmax(self.emitter, source, target, scale=scale, step=step, exact=exact,
+                     rooms=rooms)
+        self._give_rooms(len(rooms))
 
     # In bands.
 
@@ -335,8 +356,7 @@ class Operators(Arranging):
         if node.op == "transposed_conv":
             return self._transposed_in_bands(node)
         emit = {"unary": self.append_table, "clip": self.append_table,
-                "convert": self.append_scaled, "add": self.append_sum,
-                "mul": self.append_product}.get(node.op)
+                "convert": self.append_scaled, **self._pairs}.get(node.op)
         if node.op in PAIRS and self.alone(node):
             emit = self.append_table
         return None if emit is None else Banded(

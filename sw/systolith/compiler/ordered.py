@@ -31,8 +31,9 @@ GROUP = 8       # waits that become one where a semaphore could pass the limit
 ROUNDS = 100    # in which semaphores that could pass the limit are mended
 
 
-def ordered(draft: Program, *, memory_bytes: int, spare_row: int) -> Program:
-    """The program whose engines do side by side what ``draft`` says one after the other.
+def ordered(draft: Program, *, memory_bytes: int, spare_row: int) -> tuple[Program, list[int]]:
+    """The program whose engines do side by side what ``draft`` says one after the other, and of
+    each of its commands which of ``draft`` it is, or stands in front of only to wait.
 
     Parameters
     ----------
@@ -56,11 +57,12 @@ def ordered(draft: Program, *, memory_bytes: int, spare_row: int) -> Program:
 
 @dataclass(eq=False)
 class _Command:
-    """A command, its engine and number among that engine's commands, for each engine the last
-    command that it must follow and those that it is known to follow when it begins, what it waits
-    for, and which engines wait for it."""
+    """A command, its number in the draft, its engine and number among that engine's commands, for
+    each engine the last command that it must follow and those that it is known to follow when it
+    begins, what it waits for, and which engines wait for it."""
     opcode: Opcode
     values: dict
+    origin: int
     engine: int
     number: int
     needs: np.ndarray
@@ -109,7 +111,7 @@ class _Order:
         for seen, places in ((self.read, reads), (self.written, writes)):
             for name, rows in places:
                 seen[name][engine, rows] = number
-        command = _Command(opcode, values, engine, number, needs)
+        command = _Command(opcode, values, len(self.commands), engine, number, needs)
         self.commands.append(command)
         self.of[engine].append(command)
 
@@ -195,7 +197,7 @@ class _Order:
 
     # Commands.
 
-    def program(self, spare_row: int) -> Program:
+    def program(self, spare_row: int) -> tuple[Program, list[int]]:
         for _ in range(ROUNDS):
             self._plan()
             if self._mend():
@@ -203,6 +205,7 @@ class _Order:
         else:
             raise ValueError(f"semaphores must stay within {LIMIT} for this program, not pass it")
         program = Program(config=self.config)
+        origins: list[int] = []
         for command in self.commands:
             me = command.engine
             waits = [_name(e, me) for e in sorted(command.waits, key=_first)]
@@ -214,7 +217,8 @@ class _Order:
                           post=posts[i] if i < len(posts) else None)
                      for i in range(max(len(waits), len(posts)))]
             program.append(command.opcode, slots, dict(command.values))
-        return program
+            origins += [command.origin] * (len(program) - len(origins))
+        return program, origins
 
     def _wait(self, program: Program, command: _Command, waits: Iterable[str],
               spare_row: int) -> None:

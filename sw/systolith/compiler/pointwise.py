@@ -5,9 +5,10 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from systolith_hw.isa import ElementType, Operand, Reduction, ResultType, Scale
+from systolith_hw.isa import ElementType, Operand, Reduction, ResultType, Scale, VectorOp
 
 from ..model.arithmetic import requantise
+from ..program import GROUP_UNITS
 from ..quantise import quantise_multiplier
 from ..vector import elements, rows
 from ..vector.elements import FINE
@@ -17,10 +18,11 @@ from ..vector.tables import Table
 from ..vector.values import Rows, Weighted, narrowed
 from .emitter import Emitter, Keep, Passing, Piece
 from .maps import FeatureMap
+from .shares import KINDS, Shares, emit_shares
 from .sums import TwoPasses
 
-__all__ = ["Sum", "Windows", "averages", "emit_copy", "emit_pooling", "emit_product",
-           "emit_scaled", "emit_softmax", "emit_table", "piece_rows"]
+__all__ = ["Sum", "Windows", "averages", "emit_copy", "emit_extreme", "emit_pooling",
+           "emit_product", "emit_scaled", "emit_softmax", "emit_table", "piece_rows"]
 
 PIECE_GROUPS = 256      # lane groups of a piece: several times the vector unit's latency
 
@@ -48,7 +50,7 @@ def _rows_of(emitter: Emitter, values: FeatureMap, piece: Piece) -> Rows:
 
 
 class Sum:
-    """TFLite's sum of two maps, piece by piece.
+    """TFLite's sum or difference of two maps, piece by piece.
 
     Parameters
     ----------
@@ -95,7 +97,9 @@ class Sum:
         fast, room = self.fast, self._room(number % len(self.rooms), made.cols)
         p, q = found[::-1] if fast.swapped else found
         offset = self.how["offsets"][int(fast.swapped)]
-        passes.step(p, fine=True, second=offset << FINE, scale=fast.first, result=room)
+        passes.step(p, fine=True, second=(-offset if fast.turned else offset) << FINE,
+                    operation=VectorOp.REVERSE if fast.turned else VectorOp.ADD,
+                    scale=fast.first, result=room)
         room = narrowed(room, *passes.ranges["result"])
         passes.step(room, second=fast.offset, function=Weighted(stream=q, weight=fast.weight),
                     scale=fast.last, zero_point=self.how["out_zero_point"],
@@ -108,6 +112,15 @@ def emit_product(emitter: Emitter, operands: Sequence[FeatureMap], target: Featu
     def keep(passes: Passes, piece: Piece, number: int) -> None:
         a, b = (_rows_of(emitter, values, piece) for values in operands)
         elements.multiply(passes, a, b, _rows_of(emitter, target, piece), **how)
+    _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
+
+
+def emit_extreme(emitter: Emitter, operands: Sequence[FeatureMap], target: FeatureMap, *,
+                 largest: bool) -> None:
+    """Append the larger or the smaller of two maps."""
+    def keep(passes: Passes, piece: Piece, number: int) -> None:
+        a, b = (_rows_of(emitter, values, piece) for values in operands)
+        elements.extreme(passes, a, b, _rows_of(emitter, target, piece), largest=largest)
     _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
 
 
@@ -134,12 +147,21 @@ def emit_table(emitter: Emitter, source: FeatureMap, target: FeatureMap, table: 
     _emit(emitter, keep, pieces_of(target, piece_rows(emitter, target)))
 
 
-def emit_softmax(emitter: Emitter, source: FeatureMap, target: FeatureMap, *,
-                 scale: float) -> None:
-    """Append shares of powers of e along the channels of every pixel."""
+def emit_softmax(emitter: Emitter, source: FeatureMap, target: FeatureMap, *, scale: float,
+                 step: int, exact: Shares | None = None, rooms: Sequence[int] = ()) -> None:
+    """Append shares of powers of e along the channels of every pixel.
+
+    Parameters
+    ----------
+    step : int
+        Pixels at a time.
+    exact : Shares or None
+        How they are TFLite's in every byte; None: within one unit.
+    rooms : sequence of int
+        First scratchpad rows of buffers for those, as ``KINDS`` has them, each of int32.
+    """
     per_row = emitter.groups_per_row
     images, height, width, depth = source.shape
-    step = max(1, emitter.config.vector.rows)
 
     for values in (source, target):
         # Numbers of a pixel follow each other in one row, or where there is one pixel in several.
@@ -154,6 +176,12 @@ def emit_softmax(emitter: Emitter, source: FeatureMap, target: FeatureMap, *,
             piece.image, 0, piece.down.start, piece.across.start) * per_row)
 
     def keep(passes: Passes, piece: Piece, number: int) -> None:
+        if exact is not None:
+            emit_shares(passes, rows_of(source, piece), rows_of(target, piece), {
+                name: Rows(kind=kind, base=room * per_row, cols=depth,
+                           pitch=GROUP_UNITS[kind] * source.planes * per_row)
+                for (name, kind), room in zip(KINDS.items(), rooms, strict=True)}, exact)
+            return
         rows.softmax(passes, rows_of(source, piece), rows_of(target, piece), scale=scale)
 
     _emit(emitter, keep, [Piece(image, 0, range(y, y + 1), range(x, min(width, x + step)))

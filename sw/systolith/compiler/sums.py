@@ -1,4 +1,4 @@
-"""TFLite's quantised sum and product of two tensors in passes of the vector unit."""
+"""TFLite's quantised sum, difference and product of two tensors in passes of the vector unit."""
 
 from dataclasses import dataclass
 
@@ -23,13 +23,14 @@ class TwoPasses:
 
     Parameters
     ----------
-    swapped : bool
-        Whether p is the second operand.
+    swapped, turned : bool
+        Whether p is the second operand, and whether -p takes its place.
     first, last : tuple of int
         Multiplier and shift of p, and of the result.
     weight, offset : int
     """
     swapped: bool
+    turned: bool
     first: tuple[int, int]
     last: tuple[int, int]
     weight: int
@@ -37,7 +38,8 @@ class TwoPasses:
 
 
 def two_passes(want: np.ndarray, *, scales: tuple[float, float], zero_points: tuple[int, int],
-               out_scale: float, out_zero_point: int, clamp: tuple[int, int]) -> TwoPasses | None:
+               out_scale: float, out_zero_point: int, clamp: tuple[int, int],
+               subtract: bool = False) -> TwoPasses | None:
     """What gives ``want`` for every pair of int8, or None where none is found.
 
     The operand of the larger scale is weighted by nearly 2^15, and the other one brought to its
@@ -48,24 +50,29 @@ def two_passes(want: np.ndarray, *, scales: tuple[float, float], zero_points: tu
     ----------
     want : int8 array, (256, 256)
         Result for each first and second operand, from -128 on.
+    subtract : bool
+        Whether it is the first operand less the second.
     """
     swapped = scales[0] > scales[1]
     p_scale, q_scale = scales[::-1] if swapped else scales
     p_zero, q_zero = zero_points[::-1] if swapped else zero_points
     want = want.T if swapped else want
+    turned = subtract and swapped
     for weight in range(MOST_WEIGHT, MOST_WEIGHT - TRIALS, -1):
         try:
             first = quantise_multiplier(weight * p_scale / q_scale / (1 << FINE))
             last = quantise_multiplier(q_scale / weight / out_scale)
         except ValueError:
             return None
-        brought = requantise(EVERY - p_zero << FINE, *first, dtype=np.int32).astype(np.int64)
+        sided = -weight if subtract and not swapped else weight
+        p = p_zero - EVERY if turned else EVERY - p_zero
+        brought = requantise(p << FINE, *first, dtype=np.int32).astype(np.int64)
         for offset in OFFSETS:
-            sums = brought[:, None] + weight * (EVERY - q_zero) + offset
+            sums = brought[:, None] + sided * (EVERY - q_zero) + offset
             got = requantise(sums, *last, zero_point=out_zero_point, clamp=clamp)
             if np.array_equal(got, want):
-                return TwoPasses(swapped=swapped, first=_pair(first), last=_pair(last),
-                                 weight=weight, offset=offset - weight * q_zero)
+                return TwoPasses(swapped=swapped, turned=turned, first=_pair(first),
+                                 last=_pair(last), weight=sided, offset=offset - sided * q_zero)
     return None
 
 

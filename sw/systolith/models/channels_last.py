@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from .builder import Builder
-from .graph import Graph, Node, Tensor
+from .graph import PAIRS, Graph, Node, Tensor
 
 __all__ = ["channels_last"]
 
 Order = tuple[int, ...]
 _EACH = ("unary", "clip", "convert")
-_PAIRS = ("add", "sub", "mul")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class _Pass:
             step: Callable[[Node], None] = getattr(self, f"_{node.op}", self.plain)
             if node.op in _EACH:
                 step = self.each
-            elif node.op in _PAIRS:
+            elif node.op in PAIRS:
                 step = self.pair
             step(node)
         return self.build.graph({name: self.need(name) for name in self.old.outputs})

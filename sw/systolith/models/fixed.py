@@ -10,7 +10,7 @@ import numpy as np
 
 from ..quantise import quantise_multiplier
 
-__all__ = ["rounded", "scaled_once", "softmax"]
+__all__ = ["addends", "powers", "rounded", "scaled_once", "shares", "softmax"]
 
 MOST, LEAST = (1 << 31) - 1, -(1 << 31)
 DIFFERENCE_BITS = 5     # integer bits of differences to the greatest
@@ -81,6 +81,30 @@ def _reciprocal_of_one_plus(a: np.ndarray) -> np.ndarray:
     return _shift(x, 1)
 
 
+def powers(scale: float) -> np.ndarray:
+    """``exp(-scale * d)`` for d from 0 to 255 as the int8 softmax has it, without integer bits; 0
+    where it leaves elements out."""
+    unit = 31 - DIFFERENCE_BITS
+    multiplier, shift = quantise_multiplier(min(scale, MOST / (1 << unit)))
+    exponent = int(shift[0]) + unit
+    radius = math.floor(((1 << DIFFERENCE_BITS) - 1) * (1 << unit) / 2.0 ** exponent)
+    differences = np.arange(256, dtype=np.int64)
+    near = differences <= radius
+    return np.where(near, _exp(_high(np.where(near, -differences, 0) << exponent, multiplier)), 0)
+
+
+def addends(found: np.ndarray) -> np.ndarray:
+    """What powers add to their sum, with ``SUM_BITS`` integer bits."""
+    return _divide(found, SUM_BITS)
+
+
+def shares(found: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Powers over their sum, in steps of 1/256, 0 to 256."""
+    zeros = 31 - np.floor(np.log2(total)).astype(np.int64)  # leading ones of 32 bits
+    inverse = _reciprocal_of_one_plus((total << zeros) - (1 << 31))
+    return _divide(_high(inverse, found), SUM_BITS - zeros + 31 - 8)
+
+
 def softmax(x: np.ndarray, scale: float) -> np.ndarray:
     """int8 softmax along the last dimension, in steps of 1/256 from -128.
 
@@ -90,16 +114,7 @@ def softmax(x: np.ndarray, scale: float) -> np.ndarray:
     scale : float
         Of ``x``, times beta.
     """
-    unit = 31 - DIFFERENCE_BITS
-    multiplier, shift = quantise_multiplier(min(scale, MOST / (1 << unit)))
-    exponent = int(shift[0]) + unit
-    radius = math.floor(((1 << DIFFERENCE_BITS) - 1) * (1 << unit) / 2.0 ** exponent)
     wide = x.astype(np.int64)
-    difference = wide - wide.max(-1, keepdims=True)
-    near = difference >= -radius
-    powers = _exp(_high(np.where(near, difference, 0) << exponent, multiplier))
-    total = np.where(near, _divide(powers, SUM_BITS), 0).sum(-1, keepdims=True)
-    zeros = 31 - np.floor(np.log2(total)).astype(np.int64)  # leading ones of 32 bits
-    inverse = _reciprocal_of_one_plus((total << zeros) - (1 << 31))
-    found = _divide(_high(inverse, powers), SUM_BITS - zeros + 31 - 8)
-    return np.where(near, np.clip(found - 128, -128, 127), -128).astype(np.int8)
+    found = powers(scale)[wide.max(-1, keepdims=True) - wide]
+    total = addends(found).sum(-1, keepdims=True)
+    return np.clip(shares(found, total) - 128, -128, 127).astype(np.int8)

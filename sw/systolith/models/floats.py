@@ -6,8 +6,9 @@ from systolith_hw.formats import RANGES
 from .graph import ACTIVATIONS, Graph, Node, Tensor
 from .windows import convolve, spread_windows_of, windows_of
 
-__all__ = ["add", "average_pool", "clip", "concat", "conv", "linear", "max_pool", "mul", "pad",
-           "quantised", "real", "softmax", "sub", "transposed_conv", "unary"]
+__all__ = ["add", "average_pool", "clip", "concat", "conv", "linear", "max_pool", "maximum",
+           "minimum", "mul", "pad", "quantised", "real", "softmax", "sub", "transposed_conv",
+           "unary"]
 
 STORED = {**dict.fromkeys(RANGES, "int8"),
           **{name: name for name in ("uint8", "int16", "uint16", "int32")}}
@@ -52,6 +53,16 @@ def sub(graph: Graph, node: Node, a, b):
 def mul(graph: Graph, node: Node, a, b):
     """Products, with broadcasting."""
     return _ends(node, a * b)
+
+
+def maximum(graph: Graph, node: Node, a, b):
+    """The greater, with broadcasting."""
+    return np.maximum(a, b)
+
+
+def minimum(graph: Graph, node: Node, a, b):
+    """The smaller, with broadcasting."""
+    return np.minimum(a, b)
 
 
 def average_pool(graph: Graph, node: Node, x):

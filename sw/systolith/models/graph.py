@@ -9,8 +9,8 @@ import numpy as np
 
 from .infer import shape_of
 
-__all__ = ["ACTIVATIONS", "BITS", "MOST_DIMENSIONS", "MOST_OPERATORS", "OPERATORS", "PRODUCTS",
-           "ROUNDINGS", "Graph", "Node", "Operator", "Quantisation", "Tensor"]
+__all__ = ["ACTIVATIONS", "BITS", "EXTREMES", "MOST_DIMENSIONS", "MOST_OPERATORS", "OPERATORS",
+           "PAIRS", "PRODUCTS", "ROUNDINGS", "Graph", "Node", "Operator", "Quantisation", "Tensor"]
 
 # Bits of an element.
 BITS = {"float32": 32, "float16": 16, "float64": 64, "bool": 8, "int4": 4, "ternary": 2,
@@ -24,6 +24,9 @@ ACTIVATIONS: dict[str, tuple[float | None, float | None]] = {
 ROUNDINGS = ("twice", "once", "even")
 # Operators of weights, which add up products.
 PRODUCTS = ("conv", "transposed_conv", "linear")
+# Operators of two tensors, element by element.
+EXTREMES = ("maximum", "minimum")
+PAIRS = ("add", "sub", "mul", *EXTREMES)
 MOST_ELEMENTS = 1 << 31
 MOST_DIMENSIONS = 8
 MOST_OPERATORS = 100_000     # of a file
@@ -56,6 +59,9 @@ OPERATORS: Mapping[str, Operator] = {
     "add": Operator(least=2, most=2, attributes=_ENDS),
     "sub": Operator(least=2, most=2, attributes=_ENDS),
     "mul": Operator(least=2, most=2, attributes=_ENDS),
+    # The greater and the smaller; integers have the scale of both inputs.
+    "maximum": Operator(least=2, most=2),
+    "minimum": Operator(least=2, most=2),
     # Averages do not count what is padded.
     "average_pool": Operator(least=1, most=1, attributes=(*_WINDOW, "rounding", "kernel")),
     "max_pool": Operator(least=1, most=1, attributes=(*_WINDOW, "kernel")),

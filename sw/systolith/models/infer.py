@@ -46,7 +46,7 @@ def shape_of(op: str, attributes: Mapping[str, Any], shapes: Sequence[Shape]) ->
             raise ValueError(f"weights must be (outputs, {x[-1:]!r}), not {weights!r}")
         _check_bias(shapes, weights[0])
         return (*x[:-1], weights[0])
-    if op in ("add", "sub", "mul"):
+    if op in ("add", "sub", "mul", "maximum", "minimum"):
         return _broadcast(x, shapes[1])
     if op == "reshape":
         return tuple(attributes["shape"])

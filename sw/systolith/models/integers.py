@@ -17,7 +17,8 @@ from .graph import ACTIVATIONS, Graph, Node, Tensor
 from .windows import EXACT_FLOAT32, convolve, spread_windows_of, windows_of
 
 __all__ = ["add", "average_pool", "clip", "concat", "conv", "convert", "even", "linear", "max_pool",
-           "mul", "pad", "requantised", "softmax", "sub", "transposed_conv", "unary"]
+           "maximum", "minimum", "mul", "pad", "requantised", "softmax", "sub",
+           "transposed_conv", "unary"]
 
 ADD_BITS = 20   # that addends are shifted left by
 INT8 = (-128, 127)
@@ -160,6 +161,25 @@ def mul(graph: Graph, node: Node, a, b):
     multiplier, shift = quantise_multiplier(float(scale))
     return requantise(product, multiplier, shift, zero_point=made.zero_point,
                       clamp=limits(node["activation"], made))
+
+
+def _extreme(graph: Graph, node: Node, a, b):
+    first, second, made = graph.of(node, 0), graph.of(node, 1), graph.output(node)
+    _check(node, first, second, made)
+    if len({(tensor.scale, tensor.zero_point) for tensor in (first, second, made)}) > 1:
+        raise ValueError(f"node {node.name!r}: inputs must have the scale and zero point of the "
+                         f"output, {made}, not those of {first} and {second}")
+    return getattr(np, node.op)(a, b)
+
+
+def maximum(graph: Graph, node: Node, a, b):
+    """The greater, with broadcasting."""
+    return _extreme(graph, node, a, b)
+
+
+def minimum(graph: Graph, node: Node, a, b):
+    """The smaller, with broadcasting."""
+    return _extreme(graph, node, a, b)
 
 
 def average_pool(graph: Graph, node: Node, x):

@@ -12,6 +12,7 @@ from .builder import Builder
 from .channels_last import channels_last
 from .fuse import fuse
 from .graph import BITS, MOST_DIMENSIONS, MOST_OPERATORS, Graph, Quantisation, Tensor
+from .onnx_extremes import EXTREMES
 from .onnx_operators import OPERATORS
 from .onnx_quantised import QUANTISED
 from .onnx_transposed import TRANSPOSED
@@ -20,7 +21,7 @@ from .qonnx import DOMAINS, QUANTISERS
 
 __all__ = ["read_onnx"]
 
-ALL = {**OPERATORS, **TRANSPOSED, **QUANTISED}
+ALL = {**OPERATORS, **EXTREMES, **TRANSPOSED, **QUANTISED}
 KNOWN = {"": ALL, "ai.onnx": ALL, **dict.fromkeys(DOMAINS, QUANTISERS)}     # by domain
 LEAST_OPSET = 7     # from which on shapes are broadcast as NumPy does
 MOST_FOLDED = 1 << 24

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .onnx import Operation, Reader
 
 __all__ = ["FIRST", "OPERATORS", "Reading", "constant_in_order", "conv_of", "images", "linear_of",
-           "window"]
+           "operand", "window"]
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 NO_PADS = ((0, 0), (0, 0))
@@ -170,12 +170,12 @@ def _scaled(r: Reader, tensor: Tensor, factor: float) -> Tensor:
 
 def _sum(kind):
     def read(r, op):
-        a, b = _operand(r, op, 0), _operand(r, op, 1)
+        a, b = operand(r, op, 0), operand(r, op, 1)
         r.put(op, r.add(op, kind, [a.name, b.name], activation="none"))
     return read
 
 
-def _operand(r: Reader, op: Operation, number: int) -> Tensor:
+def operand(r: Reader, op: Operation, number: int) -> Tensor:
     """An input of real numbers; a constant may be stored as integers."""
     tensor = r.stored(op, number)
     if tensor.data is None and tensor.dtype != "float32":
@@ -185,7 +185,7 @@ def _operand(r: Reader, op: Operation, number: int) -> Tensor:
 
 def _real(r: Reader, op: Operation, number: int) -> Tensor:
     """An input of real numbers."""
-    return r.unpacked(_operand(r, op, number))
+    return r.unpacked(operand(r, op, number))
 
 
 def _div(r, op):

@@ -5,12 +5,12 @@ from systolith_hw.formats import RANGES
 
 from . import floats
 from .builder import Builder
-from .graph import PRODUCTS, Graph, Node, Quantisation, Tensor
+from .graph import EXTREMES, PAIRS, PRODUCTS, Graph, Node, Quantisation, Tensor
 
 __all__ = ["integers_between"]
 
 _MOVED = ("reshape", "transpose", "pad", "max_pool")
-_COMPUTED = (*PRODUCTS, "add", "sub", "mul", "average_pool", "softmax", "concat", "unary",
+_COMPUTED = (*PRODUCTS, *PAIRS, "average_pool", "softmax", "concat", "unary",
              "clip")
 BIAS_LIMIT = (1 << 31) - 1
 
@@ -89,9 +89,21 @@ class _Pass:
         if not (self.products(operands) if node.op in PRODUCTS
                 else all(_plain(self.build[name]) for name in operands)):
             return False
+        if node.op in EXTREMES:     # of numbers that mean the same
+            operands = [self.like(name, end) for name in operands]
         self.whole[node.output] = self.build.add(node.name, node.op, operands, node.attributes,
                                                  end)
         return True
+
+    def like(self, name: str, made: Tensor) -> str:
+        """An int8 tensor with the scale of another one."""
+        tensor = self.build[name]
+        if _same(tensor, made):
+            return name
+        if tensor.data is None:
+            return self.build.add(f"{name}.like", "convert", [name], {}, made)
+        return self.build.constant(name, floats.quantised(
+            floats.real(tensor.data, tensor), made, "even"), quantisation=made.quantisation)
 
     def end(self, node: Node) -> Tensor | None:
         """The int8 tensor that what a node makes becomes; nothing else is made of it."""

@@ -13,7 +13,7 @@ from . import floats
 from .builder import Builder
 from .calibrate import Range
 from .evaluate import BATCH_ELEMENTS, evaluate
-from .graph import ACTIVATIONS, PRODUCTS, Graph, Node, Quantisation, Tensor
+from .graph import ACTIVATIONS, EXTREMES, PAIRS, PRODUCTS, Graph, Node, Quantisation, Tensor
 from .graph import OPERATORS as ATTRIBUTES
 from .integers import ADD_BITS
 from .weights import LEAST_SCALE, MOST_PRODUCTS, Moments, factors, grouped, rounded
@@ -22,7 +22,8 @@ __all__ = ["LAYERS", "OPERATORS", "Quantiser", "quantisations"]
 
 LAYERS = PRODUCTS
 SHARED = ("reshape", "transpose", "pad", "max_pool", "average_pool", "clip")
-OPERATORS = (*LAYERS, *SHARED, "add", "sub", "mul", "concat", "unary", "softmax")
+ALIKE = ("concat", *EXTREMES)   # whose inputs have the output's scale
+OPERATORS = (*LAYERS, *SHARED, *PAIRS, "concat", "unary", "softmax")
 # Scale and zero point of what has a range of its own.
 FIXED = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0)}
 MOST_STEPS = 64         # of a result that a step of the sums may be; multipliers are below 128
@@ -59,7 +60,7 @@ def quantisations(graph: Graph, found: Mapping[str, Range]) -> dict[str, Quantis
             first[node.output] = root(node.inputs[0])
             if node.op == "clip" and uses[node.inputs[0]] == 1:
                 clipped.add(node.inputs[0])
-        elif node.op == "concat":   # what has a range of its own is converted
+        elif node.op in ALIKE:  # what has a range of its own is converted
             for name in node.inputs:
                 if root(name) not in fixed:
                     first[root(name)] = root(node.output)
@@ -176,10 +177,10 @@ class Quantiser:
             step = 2 * max(scales) / (1 << ADD_BITS)
         elif node.op == "mul":
             step = prod(scales)
-        elif node.op == "concat" or node.attributes.get("function") in ACTIVATIONS:
+        elif node.op in ALIKE or node.attributes.get("function") in ACTIVATIONS:
             step = max(scales)
         q = _coarser(self.scales[node.output], step / MOST_STEPS)
-        if node.op == "concat":
+        if node.op in ALIKE:
             inputs = [name if _same(self.build[name], q) else
                       self.add(f"{name}.{node.name}", "convert", [name], {}, q) for name in inputs]
         return self.add(node.name, node.op, inputs, node.attributes, q)

@@ -249,6 +249,12 @@ class _Reader:
     def _mul(self, name, operator, inputs, output):
         return "mul", inputs, {"activation": _activation(self.options(operator, "MulOptions"))}
 
+    def _maximum(self, name, operator, inputs, output):
+        return "maximum", inputs, {}
+
+    def _minimum(self, name, operator, inputs, output):
+        return "minimum", inputs, {}
+
     def _softmax(self, name, operator, inputs, output):
         return "softmax", inputs, {"beta": self.options(operator, "SoftmaxOptions").Beta()}
 

@@ -119,12 +119,12 @@ def add_exact(passes: Passes, operands: list[Rows], temporaries: list[Rows], res
               left_shift: int, offsets: tuple[int, int],
               multipliers: tuple[tuple[int, int], tuple[int, int]],
               out_multiplier: tuple[int, int], out_zero_point: int = 0,
-              clamp: Range | None = None) -> None:
-    """TFLite's quantised addition, bit for bit.
+              clamp: Range | None = None, subtract: bool = False) -> None:
+    """TFLite's quantised addition or subtraction, bit for bit.
 
-    ``r_i = requantise((x_i + offset_i) << left_shift)``, then ``requantise(r_1 + r_2)`` plus zero
-    point. 3 passes, and one more for each input whose shift is not 0, for each limit of int16, and
-    without a multiplier for each input of int8.
+    ``r_i = requantise((x_i + offset_i) << left_shift)``, then ``requantise(r_1 + r_2)``, or
+    ``r_1 - r_2``, plus zero point. 3 passes, and one more for each input whose shift is not 0, for
+    each limit of int16, and without a multiplier for each input of int8.
 
     Parameters
     ----------
@@ -158,6 +158,7 @@ def add_exact(passes: Passes, operands: list[Rows], temporaries: list[Rows], res
             passes.step(rooms[-1], second=rooms[-1], scale=(HALF, shift), result=room)
             rooms[-1] = narrowed(room, *passes.ranges["result"])
     passes.step(rooms[0], second=rooms[1], scale=out_multiplier, result=result,
+                operation=VectorOp.SUBTRACT if subtract else VectorOp.ADD,
                 zero_point=out_zero_point, clamp=_int8(result, clamp), saturates=("result",))
     _finish(passes, result, clamp)
 
