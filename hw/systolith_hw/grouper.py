@@ -23,7 +23,7 @@ class Grouper(wiring.Component):
 
     Members
     -------
-    engine, emit, field, value, go, event : ``In``
+    stores, emit, field, value, go, event : ``In``
         See ``sequencer.unit_ports``: ``Field``.
     halt : ``In(1)``
         Stop.
@@ -74,10 +74,9 @@ class Grouper(wiring.Component):
         wiring.connect(m, lanes.scale, wiring.flipped(self.scale))
         wiring.connect(m, lanes.act, wiring.flipped(self.act))
         value = self.value
-        mine = self.engine == Opcode.VECTOR - 1
 
         def given(field):
-            return self.emit & mine & (self.field == field)
+            return self.emit & (self.field == field)
 
         # Settings, by the word of the command that they lie in.
         settings = Signal(lanes.layout, reset_less=True)
@@ -136,7 +135,7 @@ class Grouper(wiring.Component):
         event  = Signal(2)
         pause  = Signal(range(stages.interval))
         under_way = Signal(2)
-        goes   = self.go & mine
+        goes   = self.go
         wanted = asked & ~outside & ~self.halt & (pause == 0)
         still  = ~asked & (under_way == 0)
         m.d.comb += [

@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 from .axi import word_layout
 from .choose import at_most, choose
 from .config import CoreConfig
-from .isa import ErrorCode, LoadMode, Memory, Opcode
+from .isa import ErrorCode, LoadMode, Memory
 from .microcode import Field
 from .narrow import memory_bits, narrowed
 from .scratchpad import ReadPort, WritePort
@@ -32,7 +32,7 @@ class Mover(wiring.Component):
 
     Members
     -------
-    engine, emit, field, value, go, event : ``In``
+    stores, emit, field, value, go, event : ``In``
         See ``sequencer.unit_ports``: ``Field``.
     window_bytes : ``In(32)``
         Size of the window.
@@ -93,10 +93,9 @@ class Mover(wiring.Component):
         lane_bits = exact_log2(max(pitch for _, _, pitch in self.shapes.values()))
         chunked = self.config.act_row_bytes > BUS_BYTES
         value, window = self.value, self.window_bytes[:widths["memory"]]
-        mine = (self.engine == Opcode.LOAD - 1) | (self.engine == Opcode.STORE - 1)
 
         def given(field):
-            return self.emit & mine & (self.field == field)
+            return self.emit & (self.field == field)
 
         # What the sequencer says of a run.
         store, memory = self.store, Signal(Memory, reset_less=True)
@@ -135,7 +134,7 @@ class Mover(wiring.Component):
         place_row = by_memory(lambda rows, row_bytes, pitch: value[exact_log2(pitch):])
         place_lane = by_memory(lambda rows, row_bytes, pitch: lane_of(pitch))
         with m.If(given(Field.KIND)):
-            m.d.sync += [store.eq(self.engine == Opcode.STORE - 1), memory.eq(value[:2]),
+            m.d.sync += [store.eq(self.stores), memory.eq(value[:2]),
                          fill.eq(value[8:16]), filling.eq(value[16:24] == LoadMode.FILL)]
         with m.If(given(Field.RING)):
             m.d.sync += ring.eq(value[:4])
@@ -170,7 +169,7 @@ class Mover(wiring.Component):
             with m.If(bad_window | misfit):
                 m.d.sync += [self.wrong.eq(1), self.code.eq(
                     Mux(bad_window, ErrorCode.MEMORY_ADDRESS, ErrorCode.SCRATCHPAD_ADDRESS))]
-        with m.If(self.go & mine):
+        with m.If(self.go):
             m.d.sync += [known.eq(1), event.eq(self.event)]
 
         # A piece: bytes less one up to the end of the word, of the row, of the run, of a chunk.

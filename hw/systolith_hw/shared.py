@@ -128,8 +128,10 @@ class SharedCore(wiring.Component):
         wiring.connect(m, dispatcher.raise_, sequencer.credit)
 
         # Pieces of work.
-        for unit in (mover, streamer, grouper):
-            m.d.comb += [getattr(unit, name).eq(getattr(sequencer, name)) for name in unit_ports()]
+        for number, unit in enumerate((mover, streamer, grouper)):
+            m.d.comb += [getattr(unit, name).eq(
+                getattr(sequencer, name)[number] if name in ("emit", "go")
+                else getattr(sequencer, name)) for name in unit_ports()]
         store = mover.store
         m.d.comb += [
             sequencer.run_free.eq(mover.free),

@@ -9,7 +9,7 @@ from amaranth.utils import bits_for, exact_log2
 from .accumulator import Accumulator
 from .arrays import array_of
 from .config import CoreConfig
-from .isa import Opcode, WeightFormat
+from .isa import WeightFormat
 from .microcode import Field
 from .pipe import Pipe
 from .scratchpad import ReadPort
@@ -31,7 +31,7 @@ class Streamer(wiring.Component):
 
     Members
     -------
-    engine, emit, field, value, go, event : ``In``
+    stores, emit, field, value, go, event : ``In``
         See ``sequencer.unit_ports``: ``Field``.
     halt : ``In(1)``
         Stop.
@@ -84,11 +84,10 @@ class Streamer(wiring.Component):
         config, memory, rows = self.config, self.config.memory, self.config.array.rows
         loops = config.control.execute_loops
         value = self.value
-        mine = self.engine == Opcode.EXECUTE - 1
         m.submodules.array = array = self.array
 
         def given(field):
-            return self.emit & mine & (self.field == field)
+            return self.emit & (self.field == field)
 
         rings = [Signal(4, name=f"ring{i}", reset_less=True) for i in range(3)]
         k_last = Signal(range(rows + 1), reset_less=True)
@@ -179,7 +178,7 @@ class Streamer(wiring.Component):
         acc_row, acc_outside = address(
             memory.acc_rows, rings[2], Field.ACC_BASE, Field.ACC, Field.ACC_STEP, moves)
         final  = left == 1
-        goes   = self.go & mine
+        goes   = self.go
         next_  = active & (~starts | loaded) & ~self.wrong
         outside = act_outside | acc_outside
         m.d.comb += [

@@ -48,13 +48,15 @@ class Machine:
         self.heard = []
 
     def run(self, page):
-        at, arriving, value, more = PAGE * page, 0, 0, False
+        at, arriving, value, more, target, done = PAGE * page, 0, 0, False, None, None
         for _ in range(1000):
             word = self.words[at]
             addr, half, write = word & 31, Half(word >> 5 & 3), word >> 7 & 1
             do, argument = Do(word >> 8 & 15), word >> 12
-            at += 1
+            at, target = at + 1 if target is None else target, None
             found = self.sum
+            assert do != Do.STEP or done == Do.LOAD
+            done = do
             if do in (Do.LOAD, Do.EMIT) or (do == Do.STEP and self.sum == 1):
                 found = value
             elif do == Do.ADD:
@@ -71,7 +73,7 @@ class Machine:
                 assert value == self.memory[0]
                 self.loop = argument
             if do == Do.JUMP and (argument == If.ALWAYS or argument == If.MORE and more):
-                at = PAGE * (addr | half << 5)
+                target = PAGE * (addr | half << 5)
             if write:
                 self.memory[addr] = self.sum
             if do == Do.END:
