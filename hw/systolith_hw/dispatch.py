@@ -357,6 +357,10 @@ class Dispatcher(wiring.Component):
         passed = Signal()
         done   = Signal()
         found_bad, found_zero = Signal(), Signal()
+        # A small core looks at a word in two cycles.
+        checks, checked, passing = Signal(), Signal.like(bits_number, reset_less=True), Signal()
+        passing_control = Signal(reset_less=True)
+        blocked = Signal()      # the next command is that which cannot be fetched
         for i in range(words):
             wrongs = [kind & bad_field(opcode, bits, i, self.config)
                       for kind, opcode in zip(kinds, Opcode, strict=True)]
@@ -365,22 +369,29 @@ class Dispatcher(wiring.Component):
             if i == index_at:
                 wrongs.append(bits[index_bit:index_bit + 32].any())
             if together:
-                with m.If(bits_number == i):
-                    m.d.comb += [found_bad.eq(Cat(wrongs).any()), found_zero.eq(Cat(zeros).any())]
+                for kind, (found, flags) in {"bad": (found_bad, wrongs),
+                                             "zero": (found_zero, zeros)}.items():
+                    flag = Signal(name=f"{kind}_{i}", reset_less=True)
+                    m.d.sync += flag.eq(Cat(flags).any())
+                    with m.If(checked == i):
+                        m.d.comb += found.eq(flag)
                 continue
             with m.If(step & (bits_number == i)):
                 m.d.sync += [bad[i].eq(Cat(wrongs).any()), zero[i].eq(Cat(zeros).any())]
         if together:
-            with m.If(step):
-                m.d.sync += [bad.eq(found_bad | (bad & (bits_number != 0))),
-                             zero.eq(found_zero | (zero & (bits_number != 0)))]
+            with m.If(checks):
+                m.d.sync += [bad.eq(found_bad | (bad & (checked != 0))),
+                             zero.eq(found_zero | (zero & (checked != 0)))]
+            m.d.sync += [checks.eq(step), checked.eq(bits_number), passing.eq(step & last),
+                         passing_control.eq(is_control),
+                         blocked.eq(left == self.fetch_left)]
         m.d.comb += [
             passed.eq(ended & ~bad.any() & ~zero.any() & ~wrong),
             queues.commit.eq(passed & ~ended_control),
         ]
         m.d.sync += [
-            ended.eq(step & last),
-            ended_control.eq(is_control),
+            ended.eq(passing if together else step & last),
+            ended_control.eq(passing_control if together else is_control),
             bad_value.eq(bad_credit(control)),
         ]
         with m.If(passed & ended_control):
@@ -418,7 +429,8 @@ class Dispatcher(wiring.Component):
                     Mux(bad.any(), ErrorCode.BAD_FIELD, ErrorCode.ZERO_COUNT))]
             with m.If(acting & bad_value):
                 m.d.sync += [wrong.eq(1), code.eq(ErrorCode.BAD_FIELD)]
-            with m.If(self.fetch_blocked & (left == self.fetch_left) & ~self.exhausted):
+            next_ = blocked if together else left == self.fetch_left
+            with m.If(self.fetch_blocked & next_ & ~self.exhausted):
                 m.d.sync += [wrong.eq(1), code.eq(ErrorCode.MEMORY_ADDRESS)]
 
         self._act(m, acting & ~bad_value, control, operation, addend, done, queues)

@@ -136,7 +136,9 @@ class Grouper(wiring.Component):
         pause  = Signal(range(stages.interval))
         under_way = Signal(2)
         goes   = self.go
-        wanted = asked & ~outside & ~self.halt & (pause == 0)
+        checked = Signal()      # the group lies inside
+        calm   = Signal(init=1)     # as many cycles have passed since the last
+        wanted = checked & calm & ~self.halt
         still  = ~asked & (under_way == 0)
         m.d.comb += [
             self.acc_valid.eq(wanted),
@@ -159,6 +161,8 @@ class Grouper(wiring.Component):
         ]
         m.d.sync += [
             pause.eq(Mux(issue, stages.interval - 1, Mux(pause == 0, 0, pause - 1))),
+            calm.eq(~issue & ~pause[1:].any()),
+            checked.eq(asked & ~issue & ~outside),
             under_way.eq(under_way + issue - lanes.retire),
         ]
         with m.If(given(Field.PARAM)):

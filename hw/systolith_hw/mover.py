@@ -27,8 +27,9 @@ class Mover(wiring.Component):
     As many bytes at a time as are in one bus word and one row: one such piece every other cycle,
     and a store's words one after the other, each when memory has answered the one before.
 
-    Timing: of a load, the first word is asked for the cycle after its number of words came. The
-    last piece waits for what is raised behind it.
+    Timing: of a load, the first word is asked for the cycle after its number of words came, and
+    bytes stand at a scratchpad in the cycle after they move. The last piece waits for what is
+    raised behind it.
 
     Members
     -------
@@ -141,9 +142,14 @@ class Mover(wiring.Component):
         with m.If(given(Field.ROWS)):
             m.d.sync += [width.eq(value), wide.eq(value[len(width):16].any()),
                          step.eq(narrowed(value[16:], len(step), ring != 0))]
-        over_end = Signal()     # the row's bytes lie behind its end
-        m.d.comb += over_end.eq(by_memory(
-            lambda rows, row_bytes, pitch: place_lane + width > row_bytes))
+        # Known before the number of words is said: the row's bytes lie behind its end, the first
+        # row lies outside.
+        over_end, outside_pad = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [
+            over_end.eq(by_memory(lambda rows, row_bytes, pitch: first + width > row_bytes)),
+            misfit.eq(wide | over_end | outside_pad | ~by_memory(
+                lambda rows, row_bytes, pitch: ring_fits(self.config, ring, rows))),
+        ]
         moved = Signal.like(row)
         m.d.comb += moved.eq(ring_row(Mux(active, row + step, place_row)[:len(row)], row, ring))
         with m.If(given(Field.BASE)):
@@ -151,9 +157,7 @@ class Mover(wiring.Component):
         with m.If(given(Field.PAD)):
             m.d.sync += [
                 first.eq(place_lane), lane.eq(place_lane), row.eq(moved), row_left.eq(width),
-                misfit.eq(wide | over_end | Mux(ring == 0, place_row[len(row):].any(), based)
-                          | ~by_memory(
-                    lambda rows, row_bytes, pitch: ring_fits(self.config, ring, rows))),
+                outside_pad.eq(Mux(ring == 0, place_row[len(row):].any(), based)),
             ]
         with m.If(given(Field.RUN)):
             m.d.sync += left.eq(value)
@@ -175,7 +179,9 @@ class Mover(wiring.Component):
         # A piece: bytes less one up to the end of the word, of the row, of the run, of a chunk.
         to_word = ~offset
         row_ends, to_row = _short(row_left)
-        run_ends, to_run = _short(left)
+        run_ends, to_run = Signal(reset_less=True), Signal(OFFSET_BITS, reset_less=True)
+        near   = Signal(reset_less=True)    # fewer than 16 bytes are left
+        moves  = Signal()       # the piece moves
         more   = Signal(OFFSET_BITS, reset_less=True)
         nearest = _least(_least(to_word, to_row), to_run)
         if chunked:
@@ -184,13 +190,22 @@ class Mover(wiring.Component):
         row_end, run_end, word_end = (Signal(name=name, reset_less=True)
                                       for name in ("row_end", "run_end", "word_end"))
         bad_row = Signal(reset_less=True)   # it lies outside the scratchpad
-        go_on  = active & planned & ~self.wrong & ~self.halt & ~bad_row & (~run_end | known)
-        moves  = Signal()       # the piece moves
-        m.d.sync += planned.eq(active & ~moves)
+        turn   = Signal(OFFSET_BITS, reset_less=True)
+        may    = Signal()       # nothing is wrong, and nothing stops it
+        go_on  = planned & may & ~bad_row & (~run_end | known)
+        rest   = (left[:4] - more - 1)[:4]
+        ends_next, to_next = _short(Mux(moves, rest, left[:4]))
+        m.d.sync += [
+            planned.eq(active & ~moves), may.eq(~self.wrong & ~self.halt),
+            run_ends.eq(ends_next & Mux(moves, near, ~left[4:].any())),
+            to_run.eq(to_next | (~Mux(moves, near, ~left[4:].any())).replicate(2)),
+        ]
+        with m.If(~moves):
+            m.d.sync += near.eq(~left[4:].any())
         with m.If(~planned):
             m.d.sync += [
                 bad_row.eq(by_memory(lambda rows, row_bytes, pitch: row[exact_log2(rows):].any())),
-                more.eq(nearest), row_end.eq(row_ends & (nearest == to_row)),
+                more.eq(nearest), turn.eq(Mux(store, offset - lane, lane - offset)), row_end.eq(row_ends & (nearest == to_row)),
                 run_end.eq(run_ends & (nearest == to_run)),
                 word_end.eq((run_ends & (nearest == to_run)) | (nearest == to_word)),
             ]
@@ -207,7 +222,6 @@ class Mover(wiring.Component):
 
         # The bytes, turned to their places.
         collects = Signal()     # a store's piece comes
-        turn   = Signal(OFFSET_BITS, reset_less=True)
         mask   = Signal(BUS_BYTES, reset_less=True)
         ends   = Signal(reset_less=True)
         full   = Signal()       # a word is complete
@@ -223,25 +237,35 @@ class Mover(wiring.Component):
         m.d.comb += [
             source.eq(Mux(store, chunk, self.words.payload.data)
                       & ~filling.replicate(len(source))),
-            turned.eq(rotate_bytes(source, Mux(store, turn, (lane - offset)[:OFFSET_BITS]))
+            turned.eq(rotate_bytes(source, turn)
                       | (fill & filling.replicate(8)).replicate(BUS_BYTES)),
         ]
 
-        # Loads: to the scratchpad in the same cycle.
+        # Loads: at the scratchpad in the next cycle, until it takes them.
         ready = {name: getattr(self, name.name.lower()).ready for name in self.shapes}
+        stands = Signal()
+        stand_row = Signal(max(exact_log2(rows) for rows, _, _ in self.shapes.values()),
+                           reset_less=True)
+        stand_data = Signal(8 * BUS_BYTES, reset_less=True)
+        stand_lanes = Signal(max(row_bytes for _, row_bytes, _ in self.shapes.values()),
+                             reset_less=True)
         loads = go_on & ~store & (filling | (self.words.valid & ~self.words.payload.error))
-        granted = choose(
+        granted = ~stands | choose(
             [ready.get(Memory(i), Const(0, 1)) for i in range(4)], Cat(memory))
+        with m.If(granted):
+            m.d.sync += stands.eq(loads)
         reach = lane + more
         lanes = Cat(at_most(lane, i) & ~(at_most(reach, i - 1) if i else Const(0, 1))
-                    for i in range(max(row_bytes for _, row_bytes, _ in self.shapes.values())))
+                    for i in range(len(stand_lanes)))
+        with m.If(granted):
+            m.d.sync += [stand_row.eq(row), stand_data.eq(turned), stand_lanes.eq(lanes)]
         for name, (_, row_bytes, _) in self.shapes.items():
             port = getattr(self, name.name.lower())
             m.d.comb += [
-                port.valid.eq(loads & (memory == name)),
-                port.addr.eq(row),
-                port.data.eq(turned.replicate(-(-row_bytes // BUS_BYTES))),
-                port.mask.eq(lanes[:row_bytes]),
+                port.valid.eq(stands & (memory == name)),
+                port.addr.eq(stand_row),
+                port.data.eq(stand_data.replicate(-(-row_bytes // BUS_BYTES))),
+                port.mask.eq(stand_lanes[:row_bytes]),
             ]
         taken  = Signal()       # the word that moved last is done with
         m.d.sync += taken.eq(loads & granted & word_end & ~filling)
@@ -265,7 +289,7 @@ class Mover(wiring.Component):
         m.d.sync += [collects.eq(self.read.valid & self.read.ready),
                      owed.eq(writes | (owed & ~self.answer))]
         with m.If(moves):
-            m.d.sync += [turn.eq(offset - lane), ends.eq(word_end), mask.eq(
+            m.d.sync += [ends.eq(word_end), mask.eq(
                 Cat(at_most(offset, i) & ~(at_most(offset + more, i - 1) if i else Const(0, 1))
                     for i in range(BUS_BYTES)))]
         strobe = self.stored.payload.strobe
@@ -284,7 +308,7 @@ class Mover(wiring.Component):
             m.d.sync += [word_left.eq(word_left - 1), more_words.eq(word_left != 1)]
 
         # The end, and what may be wrong.
-        still = due & ~collects & ~full & ~owed
+        still = due & ~collects & ~full & ~owed & ~stands
         m.d.comb += [self.free.eq(~active & ~due & ~self.wrong),
                      self.done.eq(event & still.replicate(2))]
         with m.If(still):

@@ -175,15 +175,16 @@ class Sequencer(wiring.Component):
         active = Signal(ENGINES)
         empty  = Signal(ENGINES)
         finish = Signal(ENGINES)
-        ending = Signal(ENGINES)    # the command's last word came in the cycle before
+        ended  = Signal(ENGINES)    # the command's last word came in the cycle before
+        ending = Signal(ENGINES)    # and before that
         heads = [Signal(range(slots), name=f"head{e}") for e in range(ENGINES)]
         tails = [Signal(range(slots), name=f"tail{e}") for e in range(ENGINES)]
         counts = [Signal(range(slots + 1), name=f"count{e}") for e in range(ENGINES)]
-        m.d.sync += ending.eq(Mux(self.write & (self.word == WORDS - 1),
-                                  1 << self.engine_written, 0))
+        m.d.sync += [ending.eq(ended), ended.eq(Mux(self.write & (self.word == WORDS - 1),
+                                                    1 << self.engine_written, 0))]
         for e in range(ENGINES):
             comes = self.commit & ending[e]
-            m.d.comb += [self.space[e].eq(counts[e] + ending[e] < slots),
+            m.d.comb += [self.space[e].eq(counts[e] + (ended[e] | ending[e]) < slots),
                          empty[e].eq(counts[e] == 0)]
             m.d.sync += counts[e].eq(counts[e] + comes - finish[e])
             for place, moves in ((tails[e], comes), (heads[e], finish[e])):
@@ -210,7 +211,7 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             address.eq(Mux(chosen_number, Cat(number, Const(0, 6 - len(number)),
                                               ~Const(0, slot_bits)), place)),
-            self.hold.eq(writes),
+            self.hold.eq(writes | ending.any()),    # a tail moves
             ram.read_en.eq(reads),
             ram.read_addr.eq(address),
             ram.write_en.eq(writes | self.write),

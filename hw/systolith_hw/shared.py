@@ -173,13 +173,16 @@ class SharedCore(wiring.Component):
 
         # The state of the whole, and the first error, a cycle later.
         finished = Signal()
+        halted, idle = Signal(), Signal()   # what was under way in the cycle before has shown
         m.d.sync += [
+            halted.eq(control.halt),
+            idle.eq(bus.idle & halted & control.halt),
             finished.eq(dispatcher.finished & ~dispatcher.raise_.valid & ~control.begin),
             control.error.eq(Mux(sequencer.error.valid, sequencer.error, dispatcher.error)),
         ]
         m.d.comb += [
             control.finished.eq(finished),
-            control.bus_idle.eq(bus.idle),
+            control.bus_idle.eq(idle),
             control.events.eq(Cat(events.get(name, Const(0, 1)) for name in COUNTERS)),
         ]
         return m

@@ -85,11 +85,13 @@ class WordBus(wiring.Component):
         broken = Signal()       # a command's word was in error
         halted = Signal()       # in the cycle before
         free   = Signal()
+        full   = Signal()       # enough is under way
+        fits   = Signal(init=1)     # another word of commands has room
         fetches, loads = Signal(), Signal()
         arrives, mine = Signal(), Signal()
         m.d.comb += [
-            free.eq(~self.halt & ~self.arvalid & ~under_way.all()),
-            self.commands.ready.eq(free & (owed != depth)),
+            free.eq(~self.halt & ~self.arvalid & ~full),
+            self.commands.ready.eq(free & fits),
             fetches.eq(self.commands.valid & self.commands.ready),
             self.loads.ready.eq(free & ~fetches),
             loads.eq(self.loads.valid & self.loads.ready),
@@ -123,11 +125,13 @@ class WordBus(wiring.Component):
             m.d.sync += broken.eq(1)
         m.d.sync += [
             halted.eq(self.halt),
+            full.eq(under_way[2:].all()),
+            fits.eq(owed != depth),
             owed.eq(owed + fetches - hands),
             under_way.eq(under_way + (fetches | loads) - arrives),
         ]
 
-        # Writes: the word stays until both channels have it.
+        # Writes: the word stays until both channels have had it for a cycle.
         has_address, has_word, owes = Signal(), Signal(), Signal()
         word   = self.stores.payload
         m.d.comb += [
@@ -138,9 +142,9 @@ class WordBus(wiring.Component):
             self.wstrb.eq(word.strobe),
             self.wlast.eq(1),
             self.store_word.eq(self.wvalid & self.wready),
-            self.stores.ready.eq((has_address | self.awready) & (has_word | self.wready)),
-            self.bready.eq(1),
-            self.answer.eq(self.bvalid),
+            self.stores.ready.eq(has_address & has_word),
+            self.bready.eq(owes),
+            self.answer.eq(self.bvalid & owes),
             self.refused.eq(self.bresp != OKAY),
             self.idle.eq((under_way == 0) & ~owes & ~self.stores.valid),
         ]
@@ -148,7 +152,7 @@ class WordBus(wiring.Component):
         m.d.sync += [
             has_address.eq(going & (has_address | self.awready)),
             has_word.eq(going & (has_word | self.wready)),
-            owes.eq((self.stores.valid & self.stores.ready) | (owes & ~self.bvalid)),
+            owes.eq((has_address & has_word) | (owes & ~self.bvalid)),
         ]
         for prefix in ("ar", "aw"):
             m.d.comb += [
