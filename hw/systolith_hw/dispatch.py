@@ -360,21 +360,21 @@ class Dispatcher(wiring.Component):
         # A small core looks at a word in two cycles.
         checks, checked, passing = Signal(), Signal.like(bits_number, reset_less=True), Signal()
         passing_control = Signal(reset_less=True)
+        checked_kinds = Signal.like(kinds)
         blocked = Signal()      # the next command is that which cannot be fetched
         for i in range(words):
+            of = [Const(1, 1)] * len(kinds) if together else kinds
             wrongs = [kind & bad_field(opcode, bits, i, self.config)
-                      for kind, opcode in zip(kinds, Opcode, strict=True)]
+                      for kind, opcode in zip(of, Opcode, strict=True)]
             zeros = [kind & zero_count(opcode, bits, i)
-                     for kind, opcode in zip(kinds, Opcode, strict=True)]
+                     for kind, opcode in zip(of, Opcode, strict=True)]
             if i == index_at:
                 wrongs.append(bits[index_bit:index_bit + 32].any())
             if together:
-                for kind, (found, flags) in {"bad": (found_bad, wrongs),
-                                             "zero": (found_zero, zeros)}.items():
-                    flag = Signal(name=f"{kind}_{i}", reset_less=True)
-                    m.d.sync += flag.eq(Cat(flags).any())
-                    with m.If(checked == i):
-                        m.d.comb += found.eq(flag)
+                late_bad = self._late(m, f"bad_{i}", wrongs, checked_kinds)
+                late_zero = self._late(m, f"zero_{i}", zeros, checked_kinds)
+                with m.If(checked == i):
+                    m.d.comb += [found_bad.eq(late_bad), found_zero.eq(late_zero)]
                 continue
             with m.If(step & (bits_number == i)):
                 m.d.sync += [bad[i].eq(Cat(wrongs).any()), zero[i].eq(Cat(zeros).any())]
@@ -383,7 +383,7 @@ class Dispatcher(wiring.Component):
                 m.d.sync += [bad.eq(found_bad | (bad & (checked != 0))),
                              zero.eq(found_zero | (zero & (checked != 0)))]
             m.d.sync += [checks.eq(step), checked.eq(bits_number), passing.eq(step & last),
-                         passing_control.eq(is_control),
+                         passing_control.eq(is_control), checked_kinds.eq(kinds),
                          blocked.eq(left == self.fetch_left)]
         m.d.comb += [
             passed.eq(ended & ~bad.any() & ~zero.any() & ~wrong),
@@ -439,6 +439,13 @@ class Dispatcher(wiring.Component):
             self.blocked.eq(Mux(acting, operation == ControlOp.FENCE, bits_valid & ~room)),
         ]
         return m
+
+    def _late(self, m, name, wrongs, kinds):
+        """Whether one of ``wrongs``, of a kind each, was so for the kind of the word before; any
+        beyond those count for all."""
+        flags = Signal(len(wrongs), name=name, reset_less=True)
+        m.d.sync += flags.eq(Cat(wrongs))
+        return ((flags[:len(kinds)] & kinds).any() | flags[len(kinds):].any())
 
     def _act(self, m, acting, control, operation, addend, done, queues):
         """Do the control command whose record is ``control``; to ``addend`` its value is added."""

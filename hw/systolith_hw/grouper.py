@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import CoreConfig
+from .given import Given
 from .isa import COMMANDS, Opcode, Operand, ResultType, Scale
 from .lanes import VectorLanes
 from .microcode import Field
@@ -75,9 +76,7 @@ class Grouper(wiring.Component):
         wiring.connect(m, lanes.act, wiring.flipped(self.act))
         value = self.value
 
-        def given(field):
-            return self.emit & (self.field == field)
-
+        given  = Given(m, self.emit, self.field)
         # Settings, by the word of the command that they lie in.
         settings = Signal(lanes.layout, reset_less=True)
 

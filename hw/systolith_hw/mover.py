@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 from .axi import word_layout
 from .choose import at_most, choose
 from .config import CoreConfig
+from .given import Given
 from .isa import ErrorCode, LoadMode, Memory
 from .microcode import Field
 from .narrow import memory_bits, narrowed
@@ -95,9 +96,7 @@ class Mover(wiring.Component):
         chunked = self.config.act_row_bytes > BUS_BYTES
         value, window = self.value, self.window_bytes[:widths["memory"]]
 
-        def given(field):
-            return self.emit & (self.field == field)
-
+        given  = Given(m, self.emit, self.field)
         # What the sequencer says of a run.
         store, memory = self.store, Signal(Memory, reset_less=True)
         filling, fill = Signal(reset_less=True), Signal(8, reset_less=True)
@@ -183,9 +182,10 @@ class Mover(wiring.Component):
         near   = Signal(reset_less=True)    # fewer than 16 bytes are left
         moves  = Signal()       # the piece moves
         more   = Signal(OFFSET_BITS, reset_less=True)
-        nearest = _least(_least(to_word, to_row), to_run)
+        others = _least(to_word, to_run)
         if chunked:
-            nearest = _least(nearest, ~lane[:OFFSET_BITS])
+            others = _least(others, ~lane[:OFFSET_BITS])
+        nearest = _least(others, to_row)
         planned = Signal()      # a piece is known
         row_end, run_end, word_end = (Signal(name=name, reset_less=True)
                                       for name in ("row_end", "run_end", "word_end"))
@@ -205,9 +205,11 @@ class Mover(wiring.Component):
         with m.If(~planned):
             m.d.sync += [
                 bad_row.eq(by_memory(lambda rows, row_bytes, pitch: row[exact_log2(rows):].any())),
-                more.eq(nearest), turn.eq(Mux(store, offset - lane, lane - offset)), row_end.eq(row_ends & (nearest == to_row)),
-                run_end.eq(run_ends & (nearest == to_run)),
-                word_end.eq((run_ends & (nearest == to_run)) | (nearest == to_word)),
+                more.eq(nearest), turn.eq(Mux(store, offset - lane, lane - offset)),
+                row_end.eq(row_ends & _at_most(to_row, others)),
+                run_end.eq(run_ends & _at_most(to_run, others) & _at_most(to_run, to_row)),
+                word_end.eq((_at_most(to_word, others) & _at_most(to_word, to_row))
+                            | (run_ends & _at_most(to_run, others) & _at_most(to_run, to_row))),
             ]
         with m.If(moves):
             m.d.sync += [
@@ -330,5 +332,10 @@ def _short(count):
     return few, (count[:2] - 1)[:2] | (~few).replicate(2)
 
 
+def _at_most(a, b):
+    """``a <= b`` of two bits each, without a carry."""
+    return (~a[1] & b[1]) | ((~a[1] | b[1]) & (~a[0] | b[0]))
+
+
 def _least(a, b):
-    return Mux(a < b, a, b)[:OFFSET_BITS]
+    return Mux(_at_most(a, b), a, b)[:OFFSET_BITS]

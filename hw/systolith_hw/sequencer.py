@@ -41,7 +41,7 @@ def unit_ports() -> dict[str, wiring.Member]:
         "stores": In(1),    # it is the store engine, not that of loads
         "emit": In(1),      # ``value`` is the ``field``
         "field": In(4),
-        "value": In(SUM_BITS),
+        "value": In(SUM_BITS),  # in the cycle after
         "go": In(1),        # the loop ``field`` advances, 15: the command ends
         "event": In(2),     # raises that follow
     }
@@ -75,7 +75,7 @@ class Sequencer(wiring.Component):
     stores, emit, field, value, go, event : ``Out``
         To all units, see ``unit_ports``; ``emit`` and ``go`` with a bit for each of ``UNITS``.
     run_free, tile_free, rows_free, group_free : ``In(1)``
-        A unit can take another piece.
+        A unit can take another piece; a unit that is given one is not free when the routine ends.
     done : ``In(2)`` array
         Pulses: of each engine, what can be raised.
     quiet : ``In(ENGINES)``
@@ -229,6 +229,7 @@ class Sequencer(wiring.Component):
         more   = Signal()       # the loop was not at its last iteration
         last   = operand[:self.config.count_bits] == 1
         minus  = (plus & (next_.argument == Add.MINUS)) | (steps & ~last)
+        loading = (next_.do == Do.LOAD) | (next_.do == Do.EMIT)
         own_number = Signal(7)
         with m.Switch(next_.argument):
             with m.Case(Add.ONE):
@@ -240,18 +241,19 @@ class Sequencer(wiring.Component):
         given  = minus | plus | is_byte     # the low half's bits are given: each is that
         sign   = minus | (is_byte & ~plus & upper[7])
         m.d.sync += half.eq(now.half)
+        counts = (next_.do == Do.ADD) | (next_.do == Do.SLOT) | (next_.do == Do.GO) | loading
+        used   = goes_on & (counts | plus | steps)  # else it is 0, and the sum stays
         for i in range(16):
             bit = sign if i >= len(own_number) else minus | Mux(plus, own_number[i], upper[i])
-            m.d.sync += operand[i].eq(Mux(given, bit, Mux(half == Half.HIGH, upper[i], low[i])))
-        m.d.sync += operand[16:].eq(Mux(is_all & ~plus & ~minus, upper, sign.replicate(16)))
+            m.d.sync += operand[i].eq(
+                used & Mux(given, bit, Mux(half == Half.HIGH, upper[i], low[i])))
+        m.d.sync += operand[16:].eq(
+            Mux(is_all & ~plus & ~minus, upper, sign.replicate(16)) & used.replicate(16))
 
-        # The sum.
-        loads, sums = Signal(reset_less=True), Signal(reset_less=True)
-        loading = (next_.do == Do.LOAD) | (next_.do == Do.EMIT)
+        # The sum; a cell of it has no input left for an enable.
+        loads  = Signal(reset_less=True)
         m.d.sync += [loads.eq(loading | (steps & last)),
-                     sums.eq(loading | steps | plus | (next_.do == Do.ADD))]
-        with m.If(running & sums):
-            m.d.sync += total.eq(Mux(loads, operand, total + operand))
+                     total.eq(Mux(loads, operand, total + operand))]
         with m.If(steps):
             m.d.sync += more.eq(~last)
 
@@ -284,8 +286,8 @@ class Sequencer(wiring.Component):
         tile  = Signal()        # the tile that is walked is known
         unit  = Cat(Cat(engine == e for e in engines).any() for engines in UNITS)
         emits = decoded("is_emit", Do.EMIT) | decoded("is_say", Do.SAY)
-        m.d.comb += self.value.eq(total)
         m.d.sync += [
+            self.value.eq(total),
             self.stores.eq(engine == STORE),
             self.emit.eq(Mux(emits, unit, 0)),
             self.field.eq(now.argument),
@@ -350,8 +352,11 @@ class Sequencer(wiring.Component):
             m.d.sync += first.eq(~0)
 
         # Whose turn it is, and what is to be done.
-        units = [self.run_free, Mux(tile, self.rows_free, self.tile_free), self.group_free,
-                 self.run_free]
+        run_free, rows_free, tile_free, group_free = (Signal(name=name) for name in (
+            "run_free_before", "rows_free_before", "tile_free_before", "group_free_before"))
+        m.d.sync += [run_free.eq(self.run_free), rows_free.eq(self.rows_free),
+                     tile_free.eq(self.tile_free), group_free.eq(self.group_free)]
+        units = [run_free, Mux(tile, rows_free, tile_free), group_free, run_free]
         waits, ready = Signal(ENGINES), Signal(ENGINES)
         asks, waiting, owing, wrong = (Signal(ENGINES, name=name) for name in (
             "asks", "waiting", "owing", "wrong_before"))

@@ -56,7 +56,9 @@ class SharedCore(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        clear = Signal()
+        clear  = Signal()
+        halts  = Signal(2)      # in the cycles before: what was under way then has shown
+        idle   = Signal()
 
         def add(name, component):
             """Add a part that a soft reset clears."""
@@ -95,7 +97,7 @@ class SharedCore(wiring.Component):
             mover.answer.eq(bus.answer),
             mover.refused.eq(bus.refused),
             *(part.window_bytes.eq(control.window_bytes) for part in (mover, fetch)),
-            *(part.halt.eq(control.halt)
+            *(part.halt.eq(halts[0])
               for part in (bus, dispatcher, sequencer, mover, streamer, grouper)),
             self.irq.eq(control.irq),
             self.busy.eq(control.busy),
@@ -173,10 +175,9 @@ class SharedCore(wiring.Component):
 
         # The state of the whole, and the first error, a cycle later.
         finished = Signal()
-        halted, idle = Signal(), Signal()   # what was under way in the cycle before has shown
         m.d.sync += [
-            halted.eq(control.halt),
-            idle.eq(bus.idle & halted & control.halt),
+            halts.eq(Cat(control.halt, halts)),
+            idle.eq(bus.idle & halts.all() & control.halt),
             finished.eq(dispatcher.finished & ~dispatcher.raise_.valid & ~control.begin),
             control.error.eq(Mux(sequencer.error.valid, sequencer.error, dispatcher.error)),
         ]

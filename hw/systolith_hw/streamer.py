@@ -10,6 +10,7 @@ from .accumulator import Accumulator
 from .arrays import array_of
 from .config import CoreConfig
 from .isa import WeightFormat
+from .given import Given
 from .microcode import Field
 from .pipe import Pipe
 from .scratchpad import ReadPort
@@ -86,25 +87,14 @@ class Streamer(wiring.Component):
         value = self.value
         m.submodules.array = array = self.array
 
-        # What is said, and a cycle later what it says.
-        said   = Signal(16, reset_less=True)
-        beyond = Signal(reset_less=True)    # it has more bits
-        m.d.sync += [said.eq(value), beyond.eq(value[16:].any())]
-        known_fields = {}
-
-        def given(field):
-            """Register: this was said."""
-            if field not in known_fields:
-                known_fields[field] = Signal(name=f"given_{field.name.lower()}")
-                m.d.sync += known_fields[field].eq(self.emit & (self.field == field))
-            return known_fields[field]
-
+        given  = Given(m, self.emit, self.field)
+        said, beyond = value[:16], value[16:].any()
         rings = [Signal(4, name=f"ring{i}", reset_less=True) for i in range(3)]
         k_last = Signal(range(rows + 1), reset_less=True)
         accumulate = Signal(reset_less=True)
         with m.If(given(Field.RING)):
             m.d.sync += [ring.eq(said[4 * i:4 * i + 4]) for i, ring in enumerate(rings)]
-        with m.If(self.emit & (self.field == Field.LAST)):
+        with m.If(given(Field.LAST)):
             m.d.sync += [k_last.eq(value[16:24]), accumulate.eq(value[24])]
 
         def address(size, ring, base, place, step=None, moves=None):
