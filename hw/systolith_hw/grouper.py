@@ -98,7 +98,7 @@ class Grouper(wiring.Component):
             m.d.sync += [steps.eq(here("result_step")), self.param_step.eq(here("param_step"))]
         result_type = settings["result_type"]
         to_act = result_type < ResultType.NONE
-        m.d.comb += self.result_step.eq(Mux(steps, Mux(
+        m.d.sync += self.result_step.eq(Mux(steps, Mux(
             to_act, 1 << result_type[:2], 1), 0))
 
         # Where the group lies.

@@ -32,29 +32,30 @@ class Half(IntEnum):
 
 
 class Do(IntEnum):
-    """What is done with the word that was read two cycles before, and the sum."""
+    """What is done with the word that was read two cycles before, and the sum. The high bit is set
+    of what changes the sum."""
     NOTHING = 0
-    LOAD = 1    # the sum becomes the word
-    ADD  = 2    # the word is added to it
-    EMIT = 3    # the sum becomes the word, and goes to ``Field``
-    PLUS = 4    # a number, ``Add``, is added to the sum
-    STEP = 5    # behind a load, of 1 the sum becomes the word, of more, one less
-    GO   = 6    # the word's levels decide what the advance of a loop raises and waits for
-    SLOT = 7    # a semaphore is chosen from the word: to wait for, or to raise
-    JUMP = 8    # to the page of the address, if
-    NEXT = 9    # semaphore
-    END  = 10
-    SAY  = 11   # the sum goes to ``Field``
+    JUMP = 1    # to the page of the address, if
+    NEXT = 2    # semaphore
+    END  = 3
+    SAY  = 4    # the sum goes to ``Field``
+    LOAD = 8    # the sum becomes the word
+    EMIT = 9    # the sum becomes the word, and goes to ``Field``
+    ADD  = 10   # the word is added to it
+    STEP = 11   # behind a load, of 1 the sum becomes the word, of more, one less
+    PLUS = 12   # a number, ``Add``, is added to the sum: the argument of the word before
+    GO   = 13   # the word's levels decide what the advance of a loop raises and waits for
+    SLOT = 14   # a semaphore is chosen from the word: to wait for, or to raise
 
 
 class Add(IntEnum):
     """Numbers to add: some that engines know."""
-    MINUS  = 0
-    ONE    = 1
-    RESULT = 2  # lane groups of a result
-    PARAM  = 3  # parameter rows from one group to the next
+    RESULT = 0  # lane groups of a result
+    PARAM  = 1  # parameter rows from one group to the next
+    MINUS  = 2  # 1 less, also behind ``If.NONE``
+    ONE    = 3  # also behind ``If.FULL``
     TILE   = 4  # weight rows of the tile
-    OFFSET = 5  # of a run in its first bus word, and 3
+    OFFSET = 5  # of a run in its first bus word, and 3; also behind ``Field.RUN``
 
 
 class If(IntEnum):
@@ -192,6 +193,12 @@ class _Code:
             self._word(at - self.AHEAD, addr=addr, half=half)
         else:
             at = self.at
+        if operation == Do.PLUS:
+            before = self.words[at - 1]
+            assert before.argument == argument or (
+                before.do == Do.LOAD and before.argument == 0)
+            self.words[at - 1] = replace(before, argument=argument)
+            argument = 0
         self._word(at, do=operation, argument=argument)
         self.at, self.wanted = at + 1, then
         return self
@@ -296,11 +303,12 @@ def _transfers(config: CoreConfig) -> Iterator[tuple[str, _Code]]:
     run = _of(opcode, "run_bytes")
     step = _Code().read(CLAMPS)
     for field, then in ((Field.KIND, RINGS), (Field.RING, SETTINGS),
-                        (Field.ROWS, _of(opcode, "pad_base")),
-                        (Field.BASE, (STATE + PAD, Half.ALL)), (Field.PAD, run),
-                        (Field.RUN, (STATE + ADDRESS, Half.ALL)), (Field.ADDRESS, run)):
+                        (Field.ROWS, (STATE + ADDRESS, Half.ALL)), (Field.ADDRESS, run)):
         step.do(Do.EMIT, field, then=then)
-    step.do(Do.ADD).do(Do.SAY, Field.LIMIT, then=run).do(Do.LOAD)
+    step.do(Do.ADD).do(Do.SAY, Field.LIMIT, then=_of(opcode, "pad_base"))
+    for field, then in ((Field.BASE, (STATE + PAD, Half.ALL)), (Field.PAD, run),
+                        (Field.RUN, None)):
+        step.do(Do.EMIT, field, then=then)
     step.do(Do.PLUS, Add.OFFSET).do(Do.SAY, Field.WORDS)
     _loops(step, opcode, loops, "transfer")
     yield Routine.NEXT_TRANSFER.name, step

@@ -163,10 +163,14 @@ class Mover(wiring.Component):
         with m.If(given(Field.ADDRESS)):
             m.d.sync += [word.eq(value[OFFSET_BITS:]), offset.eq(value),
                          far.eq(value[widths["memory"]:].any())]
-        outside = far | value[widths["memory"]:].any() | (value[:len(window)] > window)
+        outside, limited = Signal(reset_less=True), Signal()
+        m.d.sync += [outside.eq(value[widths["memory"]:].any() | (value[:len(window)] > window)),
+                     limited.eq(given(Field.LIMIT))]
         bad_window = far & ~filling
         with m.If(given(Field.LIMIT)):
-            m.d.sync += [known.eq(0), far.eq(outside)]
+            m.d.sync += known.eq(0)
+        with m.If(limited):
+            m.d.sync += far.eq(far | outside)
         with m.If(given(Field.WORDS)):
             m.d.sync += [word_left.eq(value[OFFSET_BITS:]), more_words.eq(1), active.eq(1)]
             with m.If(bad_window | misfit):

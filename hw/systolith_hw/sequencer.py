@@ -163,10 +163,10 @@ class Sequencer(wiring.Component):
 
         def decoded(name, operation, *arguments):
             """Register: the word that is done is such a one."""
-            found = Signal(name=name, reset_less=True)
+            found = Signal(name=name)
             right = Cat(next_.argument == each for each in arguments).any() if arguments else 1
-            m.d.sync += found.eq((next_.do == operation) & right)
-            return running & found
+            m.d.sync += found.eq(goes_on & (next_.do == operation) & right)
+            return found
 
         m.d.comb += ends.eq(decoded("is_end", Do.END))
         goes = decoded("is_go", Do.GO)
@@ -228,21 +228,19 @@ class Sequencer(wiring.Component):
         steps  = next_.do == Do.STEP    # behind a word that loads
         more   = Signal()       # the loop was not at its last iteration
         last   = operand[:self.config.count_bits] == 1
-        minus  = (plus & (next_.argument == Add.MINUS)) | (steps & ~last)
-        loading = (next_.do == Do.LOAD) | (next_.do == Do.EMIT)
-        own_number = Signal(7)
-        with m.Switch(next_.argument):
-            with m.Case(Add.ONE):
-                m.d.comb += own_number.eq(1)
-            for name in ("result", "param", "tile", "offset"):
-                with m.Case(Add[name.upper()]):
-                    m.d.comb += own_number.eq(self.numbers[name])
+        own_number = Signal(7, reset_less=True)     # the word before has named it
+        negative = Signal(reset_less=True)          # it is -1
+        minus  = (plus & negative) | (steps & ~last)
+        numbers = {Add.MINUS: Const(0, 1), Add.ONE: Const(1, 1), **{
+            Add[name.upper()]: self.numbers[name]
+            for name in ("result", "param", "tile", "offset")}}
+        m.d.sync += [own_number.eq(choose([numbers[each] for each in Add], next_.argument[:3])),
+                     negative.eq(next_.argument == Add.MINUS)]
         is_byte, is_all = half == Half.BYTE, half == Half.ALL
         given  = minus | plus | is_byte     # the low half's bits are given: each is that
         sign   = minus | (is_byte & ~plus & upper[7])
         m.d.sync += half.eq(now.half)
-        counts = (next_.do == Do.ADD) | (next_.do == Do.SLOT) | (next_.do == Do.GO) | loading
-        used   = goes_on & (counts | plus | steps)  # else it is 0, and the sum stays
+        used   = goes_on & next_.do[3]  # else it is 0, and the sum stays
         for i in range(16):
             bit = sign if i >= len(own_number) else minus | Mux(plus, own_number[i], upper[i])
             m.d.sync += operand[i].eq(
@@ -252,7 +250,7 @@ class Sequencer(wiring.Component):
 
         # The sum; a cell of it has no input left for an enable.
         loads  = Signal(reset_less=True)
-        m.d.sync += [loads.eq(loading | (steps & last)),
+        m.d.sync += [loads.eq((next_.do[1:] == Do.LOAD >> 1) | (steps & last)),
                      total.eq(Mux(loads, operand, total + operand))]
         with m.If(steps):
             m.d.sync += more.eq(~last)

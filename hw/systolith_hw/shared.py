@@ -192,22 +192,25 @@ class SharedCore(wiring.Component):
         """Scratchpads: the first of two ports goes first."""
         memory = self.config.memory
 
-        def ram(name, rows, row_bytes, reads, writes):
+        def ram(name, rows, row_bytes, reads, writes, *, busy=None):
             component = add(name, Ram(depth=rows, width=8 * row_bytes, granularity=8))
             m.d.comb += [component.read_en.eq(Cat(port.valid for port in reads).any()),
-                         component.read_addr.eq(_first(reads, lambda port: port.addr)),
+                         component.read_addr.eq(_first(reads, lambda port: port.addr, busy)),
                          component.write_addr.eq(_first(writes, lambda port: port.addr)),
                          component.write_data.eq(_first(writes, lambda port: port.data)),
                          component.write_en.eq(_first(
                              writes, lambda port: Mux(port.valid, port.mask, 0)))]
             for ports in (reads, writes):
                 for i, port in enumerate(ports):
-                    m.d.comb += port.ready.eq(~Cat(other.valid for other in ports[:i]).any())
+                    before = Cat(other.valid for other in ports[:i]).any()
+                    m.d.comb += port.ready.eq(
+                        ~busy if i and ports is reads and busy is not None else ~before)
             for port in reads:
                 m.d.comb += port.data.eq(component.read_data)
 
+        # What the array may read, it reads nearly each cycle.
         ram("act", memory.act_rows, self.config.act_row_bytes, (streamer.act, mover.read),
-            (grouper.act, mover.act))
+            (grouper.act, mover.act), busy=streamer.active)
         ram("wgt", memory.wgt_rows, self.config.wgt_row_bytes, (streamer.wgt,), (mover.wgt,))
         for name, part in PARTS.items():
             component = add(name, Ram(depth=memory.par_rows, width=8 * len(part), granularity=8))
@@ -223,10 +226,11 @@ class SharedCore(wiring.Component):
         m.d.comb += mover.par.ready.eq(1)
 
 
-def _first(ports, of):
-    """A value of the first port that is valid, of the last if none is."""
+def _first(ports, of, busy=None):
+    """A value of the first port that is valid, of the last if none is; of the first of two while it
+    is ``busy``."""
     *others, last = ports
     found = of(last)
     for port in reversed(others):
-        found = Mux(port.valid, of(port), found)
+        found = Mux(port.valid if busy is None else busy, of(port), found)
     return found

@@ -46,8 +46,10 @@ class Streamer(wiring.Component):
         Another tile, and its rows, can be taken.
     tile_rows : ``Out``
         Weight rows of the tile that was taken last.
+    active : ``Out(1)``
+        Rows of activations are read, as soon as they can.
     busy : ``Out(1)``
-        A row of activations is read.
+        One was read in the cycle before.
     done : ``Out(2)``
         What can be raised.
     quiet : ``Out(1)``
@@ -74,6 +76,7 @@ class Streamer(wiring.Component):
             "tile_free": Out(1),
             "rows_free": Out(1),
             "tile_rows": Out(range(config.array.rows + 1)),
+            "active": Out(1),
             "busy": Out(1),
             "done": Out(2),
             "quiet": Out(1),
@@ -180,14 +183,18 @@ class Streamer(wiring.Component):
         acc_row, acc_outside = address(
             memory.acc_rows, rings[2], Field.ACC_BASE, Field.ACC, Field.ACC_STEP, moves)
         final  = Signal(reset_less=True)    # the next row is the last
+        ready  = Signal()       # a row is there, and its weights are
         issued = Signal()
         outside = Signal()      # and it lies outside: known a cycle later, it goes no further
         right  = issued & ~outside & ~self.wrong
         goes   = self.go
-        m.d.sync += [issued.eq(issue), outside.eq(issue & (act_outside | acc_outside))]
+        m.d.sync += [
+            issued.eq(issue), outside.eq(issue & (act_outside | acc_outside)),
+            ready.eq(active & (~starts | loaded) & ~self.wrong & ~self.halt & ~(issue & final)),
+        ]
         m.d.comb += [
-            issue.eq(active & (~starts | loaded) & ~self.wrong & (~final | sure) & ~self.halt),
-            moves.eq(issue & ~final),
+            issue.eq(ready & (~final | sure)),
+            moves.eq(ready & ~final),
             swap.eq(issue & starts),
             self.rows_free.eq(~active & (event == 0)),
         ]
@@ -216,6 +223,7 @@ class Streamer(wiring.Component):
         pipe.start("overwrite", overwrite)
         m.d.comb += [
             self.busy.eq(right),
+            self.active.eq(active),
             self.act.valid.eq(issue),
             self.act.addr.eq(act_row),
             array.row.eq(Cat(Mux(i < lanes, self.act.data[8 * i:8 * i + 8], 0)

@@ -48,21 +48,21 @@ class Machine:
         self.heard = []
 
     def run(self, page):
-        at, arriving, value, more, target, done = PAGE * page, 0, 0, False, None, None
+        at, arriving, value, more, target = PAGE * page, 0, 0, False, None
+        before = None, 0
         for _ in range(1000):
             word = self.words[at]
             addr, half, write = word & 31, Half(word >> 5 & 3), word >> 7 & 1
             do, argument = Do(word >> 8 & 15), word >> 12
             at, target = at + 1 if target is None else target, None
             found = self.sum
-            assert do != Do.STEP or done == Do.LOAD
-            done = do
+            assert do != Do.STEP or before[0] == Do.LOAD
             if do in (Do.LOAD, Do.EMIT) or (do == Do.STEP and self.sum == 1):
                 found = value
             elif do == Do.ADD:
                 found = (self.sum + value) & MASK
             elif do == Do.PLUS:
-                found = (self.sum + NUMBERS[Add(argument)]) & MASK
+                found = (self.sum + NUMBERS[Add(before[1])]) & MASK
             elif do == Do.STEP:
                 found = self.sum - 1
             if do == Do.STEP:
@@ -81,7 +81,7 @@ class Machine:
             value, arriving = arriving, 0
             if not write and do != Do.JUMP:
                 arriving = self.read(addr, half)
-            self.sum = found
+            self.sum, before = found, (do, argument)
         raise AssertionError("a routine must end")
 
     def read(self, addr, half):

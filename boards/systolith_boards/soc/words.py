@@ -19,8 +19,8 @@ class WordMemory(wiring.Component):
     together. The link goes first, then writes. Until a word that the link reads has been taken, the
     bus reads none.
 
-    Timing: a word is taken each cycle, and stands at the memory in the next; what it reads comes
-    two cycles later, and a write is answered in the cycle after it was taken.
+    Timing: a word that is read shows three cycles after its address was taken, two every three
+    cycles; a write is answered in the cycle after it was taken.
 
     Parameters
     ----------
@@ -68,14 +68,18 @@ class WordMemory(wiring.Component):
         to_bus, to_link = Signal(), Signal()    # it comes
         came_ident = Signal(reset_less=True)
         word    = Signal(32, reset_less=True)
-        moves, both, write, read = Signal(), Signal(), Signal(), Signal()
+        both, write, read = Signal(), Signal(), Signal()
         shows   = (~self.rvalid | self.rready) & ~self.answer.valid
+        # Two reads have room, one where it comes; a write would destroy that.
+        comes   = to_bus | to_link
+        shown   = self.rvalid | self.answer.valid
+        still   = ~reads & ~comes
         m.d.comb += [
-            moves.eq(~(to_bus | to_link) | shows),
             both.eq(self.awvalid & self.wvalid & (~self.bvalid | self.bready)),
-            write.eq(both & ~self.request.valid & moves),
-            read.eq(self.arvalid & ~both & ~self.request.valid & moves),
-            self.request.ready.eq(moves),
+            write.eq(both & ~self.request.valid & still),
+            read.eq(self.arvalid & ~both & ~self.request.valid
+                    & ~((reads & comes) | (reads & shown) | (comes & shown))),
+            self.request.ready.eq(still),
             self.awready.eq(write),
             self.wready.eq(write),
             self.arready.eq(read),
@@ -84,26 +88,27 @@ class WordMemory(wiring.Component):
             m.d.sync += self.bvalid.eq(0)
         with m.If(write):
             m.d.sync += self.bvalid.eq(1)
-        with m.If(moves):
-            m.d.sync += [
-                links.eq(self.request.valid),
-                writes.eq(write | (self.request.valid & link.write)),
-                reads.eq(read | (self.request.valid & ~link.write)),
-                row.eq(Mux(self.request.valid, link.address[:width],
-                           Mux(both, self.awaddr[2:], self.araddr[2:])[:width])),
-                enables.eq(Mux(self.request.valid, ~0, self.wstrb)),
-                written.eq(Mux(self.request.valid, link.data, self.wdata)),
-                ident.eq(self.arid),
-                to_bus.eq(reads & ~links),
-                to_link.eq(reads & links),
-                came_ident.eq(ident),
-            ]
+        asks    = self.request.valid & still
+        m.d.sync += [
+            writes.eq(write | (asks & link.write)),
+            reads.eq(read | (asks & ~link.write)),
+            links.eq(self.request.valid),
+            to_bus.eq((reads & ~links) | (to_bus & ~shows)),
+            to_link.eq((reads & links) | (to_link & ~shows)),
+            row.eq(Mux(self.request.valid, link.address[:width],
+                       Mux(both, self.awaddr[2:], self.araddr[2:])[:width])),
+            enables.eq(Mux(self.request.valid, ~0, self.wstrb)),
+            written.eq(Mux(self.request.valid, link.data, self.wdata)),
+            ident.eq(self.arid),
+        ]
+        with m.If(reads):
+            m.d.sync += came_ident.eq(ident)
         m.d.comb += [
             ram.write_addr.eq(row),
             ram.write_data.eq(written),
-            ram.write_en.eq(Mux(writes & moves, enables, 0)),
+            ram.write_en.eq(Mux(writes, enables, 0)),
             ram.read_addr.eq(row),
-            ram.read_en.eq(reads & moves),
+            ram.read_en.eq(reads),
         ]
         with m.If(self.answer.ready):
             m.d.sync += self.answer.valid.eq(0)
