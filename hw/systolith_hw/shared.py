@@ -15,6 +15,7 @@ from .isa import ErrorCode, Opcode
 from .mover import Mover
 from .parameters import PARTS
 from .ram import Ram
+from .records import NarrowParameters
 from .registers import COUNTERS
 from .sequencer import Sequencer, unit_ports
 from .streamer import Streamer
@@ -212,6 +213,12 @@ class SharedCore(wiring.Component):
         ram("act", memory.act_rows, self.config.act_row_bytes, (streamer.act, mover.read),
             (grouper.act, mover.act), busy=streamer.active)
         ram("wgt", memory.wgt_rows, self.config.wgt_row_bytes, (streamer.wgt,), (mover.wgt,))
+        if memory.par_narrow:
+            par = add("par", NarrowParameters(rows=memory.par_rows))
+            wiring.connect(m, mover.par, par.write)
+            for name in PARTS:
+                wiring.connect(m, getattr(grouper, name), getattr(par, name))
+            return
         for name, part in PARTS.items():
             component = add(name, Ram(depth=memory.par_rows, width=8 * len(part), granularity=8))
             port = getattr(grouper, name)

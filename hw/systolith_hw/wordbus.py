@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 from .axi import COMMANDS, LOADS, OKAY, master_ports, word_layout
 from .bursts import burst_layout
 from .config import CoreConfig
-from .fifo import Fifo
+from .fifo import Fifo, ShortQueue
 from .isa import COMMAND_BYTES
 from .narrow import memory_bits
 
@@ -69,9 +69,13 @@ class WordBus(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        depth = max(config.control.prefetch * COMMAND_BYTES // config.bus.data_bytes, 2)
-        m.submodules.queue = queue = Fifo(
-            shape=config.bus.data_bits, depth=depth, registered=False)
+        if config.control.prefetch == 1:
+            depth = 2
+            m.submodules.queue = queue = ShortQueue(shape=config.bus.data_bits, depth=depth)
+        else:
+            depth = config.control.prefetch * COMMAND_BYTES // config.bus.data_bytes
+            m.submodules.queue = queue = Fifo(
+                shape=config.bus.data_bits, depth=depth, registered=False)
         size = exact_log2(config.bus.data_bytes)
 
         def placed(word):
