@@ -58,6 +58,8 @@ class Chip:
         Bytes of one, without parity bits.
     spram_bytes : int
         Bytes of single-port RAM, all together.
+    speed : str
+        Of an iCE40: whose delays Yosys counts with, ``hx`` or ``u``.
     """
     family: str
     luts: int
@@ -65,6 +67,7 @@ class Chip:
     brams: int
     bram_bytes: int
     spram_bytes: int = 0
+    speed: str = ""
 
     @property
     def available(self) -> dict[str, int]:
@@ -74,8 +77,8 @@ class Chip:
 
 _CHIPS = {
     "iCE40UP5K": Chip(family="ice40", luts=5280, dsps=8, brams=30, bram_bytes=512,
-                      spram_bytes=128 << 10),
-    "iCE40HX8K": Chip(family="ice40", luts=7680, dsps=0, brams=32, bram_bytes=512),
+                      spram_bytes=128 << 10, speed="u"),
+    "iCE40HX8K": Chip(family="ice40", luts=7680, dsps=0, brams=32, bram_bytes=512, speed="hx"),
     # A 12F is a 25F that is sold with fewer LUTs; open tools use them all.
     "12F": Chip(family="ecp5", luts=24288, dsps=28, brams=56, bram_bytes=2048),
     "25F": Chip(family="ecp5", luts=24288, dsps=28, brams=56, bram_bytes=2048),

@@ -163,7 +163,8 @@ class Dispatcher(wiring.Component):
     registers: as they came, with what parameter registers add and replace; with it applied, where
     they go to their queue; what is wrong with each, by which the command is committed.
 
-    Timing: one bus word per cycle, and a cycle between commands.
+    Timing: one bus word per cycle, and a cycle between commands; with a shared sequencer, whose bus
+    is no faster, a word every other cycle.
 
     Members
     -------
@@ -313,7 +314,8 @@ class Dispatcher(wiring.Component):
         m.d.comb += [
             applied.eq(word.data),
             applied[primary:primary + 32].eq(word.data[primary:primary + 32] + addend),
-            forward.eq(word_valid & (~bits_valid | step)),
+            forward.eq(word_valid & (~bits_valid if self.config.control.shared
+                                     else ~bits_valid | step)),
             step.eq(going & ~self.hold if self.config.control.shared else going),
         ]
         for i, replace in enumerate(replaced):

@@ -163,14 +163,14 @@ class Mover(wiring.Component):
         with m.If(given(Field.ADDRESS)):
             m.d.sync += [word.eq(value[OFFSET_BITS:]), offset.eq(value),
                          far.eq(value[widths["memory"]:].any())]
-        outside, limited = Signal(reset_less=True), Signal()
-        m.d.sync += [outside.eq(value[widths["memory"]:].any() | (value[:len(window)] > window)),
-                     limited.eq(given(Field.LIMIT))]
+        beyond, outside, limited = Signal(reset_less=True), Signal(reset_less=True), Signal()
+        m.d.sync += [beyond.eq(value[:len(window)] > window),
+                     outside.eq(value[widths["memory"]:].any()), limited.eq(given(Field.LIMIT))]
         bad_window = far & ~filling
         with m.If(given(Field.LIMIT)):
             m.d.sync += known.eq(0)
         with m.If(limited):
-            m.d.sync += far.eq(far | outside)
+            m.d.sync += far.eq(far | outside | beyond)
         with m.If(given(Field.WORDS)):
             m.d.sync += [word_left.eq(value[OFFSET_BITS:]), more_words.eq(1), active.eq(1)]
             with m.If(bad_window | misfit):
@@ -181,7 +181,9 @@ class Mover(wiring.Component):
 
         # A piece: bytes less one up to the end of the word, of the row, of the run, of a chunk.
         to_word = ~offset
-        row_ends, to_row = _short(row_left)
+        row_end, run_end, word_end = (Signal(name=name, reset_less=True)
+                                      for name in ("row_end", "run_end", "word_end"))
+        row_ends, to_row = Signal(reset_less=True), Signal(OFFSET_BITS, reset_less=True)
         run_ends, to_run = Signal(reset_less=True), Signal(OFFSET_BITS, reset_less=True)
         near   = Signal(reset_less=True)    # fewer than 16 bytes are left
         moves  = Signal()       # the piece moves
@@ -191,21 +193,21 @@ class Mover(wiring.Component):
             others = _least(others, ~lane[:OFFSET_BITS])
         nearest = _least(others, to_row)
         planned = Signal()      # a piece is known
-        row_end, run_end, word_end = (Signal(name=name, reset_less=True)
-                                      for name in ("row_end", "run_end", "word_end"))
         bad_row = Signal(reset_less=True)   # it lies outside the scratchpad
         turn   = Signal(OFFSET_BITS, reset_less=True)
         may    = Signal()       # nothing is wrong, and nothing stops it
         go_on  = planned & may & ~bad_row & (~run_end | known)
-        rest   = (left[:4] - more - 1)[:4]
-        ends_next, to_next = _short(Mux(moves, rest, left[:4]))
+        # Of the next piece: as it is, or behind this one.
+        rest   = _behind(left[:4], more)
+        of_run = Mux(moves, rest & near.replicate(3), _short(left[:4]) & (
+            ~left[4:].any()).replicate(3))
+        of_row = Mux(moves, Mux(row_end, _short(width), _behind(row_left, more)), _short(row_left))
         m.d.sync += [
             planned.eq(active & ~moves), may.eq(~self.wrong & ~self.halt),
-            run_ends.eq(ends_next & Mux(moves, near, ~left[4:].any())),
-            to_run.eq(to_next | (~Mux(moves, near, ~left[4:].any())).replicate(2)),
+            near.eq(~left[4:].any()),
+            run_ends.eq(of_run[0]), to_run.eq(of_run[1:] | (~of_run[0]).replicate(2)),
+            row_ends.eq(of_row[0]), to_row.eq(of_row[1:] | (~of_row[0]).replicate(2)),
         ]
-        with m.If(~moves):
-            m.d.sync += near.eq(~left[4:].any())
         with m.If(~planned):
             m.d.sync += [
                 bad_row.eq(by_memory(lambda rows, row_bytes, pitch: row[exact_log2(rows):].any())),
@@ -331,9 +333,14 @@ class Mover(wiring.Component):
 
 
 def _short(count):
-    """Whether so many bytes are four or less; and one less of them, or of four."""
-    few = ~count[3:].any() & (~count[2] | ~count[:2].any())
-    return few, (count[:2] - 1)[:2] | (~few).replicate(2)
+    """Whether so many bytes are four or less; and one less of them, if so."""
+    return Cat(at_most(count, 4), (count[:2] - 1)[:2])
+
+
+def _behind(count, more):
+    """The same of what is left behind ``more`` and one."""
+    few = choose([at_most(count, 5 + i) for i in range(4)], more)
+    return Cat(few, (count[:2] - more - 2)[:2])
 
 
 def _at_most(a, b):

@@ -221,13 +221,14 @@ class Sequencer(wiring.Component):
         ]
 
         # What counts of the word that was read, or another number, in its place.
-        half   = Signal(Half, reset_less=True)
+        is_all, is_high, is_byte = (Signal(name=name, reset_less=True)
+                                    for name in ("is_all", "is_high", "is_byte"))
         operand = Signal(32, reset_less=True)
         low, upper = ram.read_data[:16], ram.read_data[16:]
         plus   = next_.do == Do.PLUS
         steps  = next_.do == Do.STEP    # behind a word that loads
         more   = Signal()       # the loop was not at its last iteration
-        last   = operand[:self.config.count_bits] == 1
+        last   = Signal(reset_less=True)    # the word that is loaded is 1
         own_number = Signal(7, reset_less=True)     # the word before has named it
         negative = Signal(reset_less=True)          # it is -1
         minus  = (plus & negative) | (steps & ~last)
@@ -236,15 +237,16 @@ class Sequencer(wiring.Component):
             for name in ("result", "param", "tile", "offset")}}
         m.d.sync += [own_number.eq(choose([numbers[each] for each in Add], next_.argument[:3])),
                      negative.eq(next_.argument == Add.MINUS)]
-        is_byte, is_all = half == Half.BYTE, half == Half.ALL
         given  = minus | plus | is_byte     # the low half's bits are given: each is that
         sign   = minus | (is_byte & ~plus & upper[7])
-        m.d.sync += half.eq(now.half)
+        m.d.sync += [is_all.eq(now.half == Half.ALL), is_high.eq(now.half == Half.HIGH),
+                     is_byte.eq(now.half == Half.BYTE),
+                     last.eq(ram.read_data[:self.config.count_bits] == 1)]
         used   = goes_on & next_.do[3]  # else it is 0, and the sum stays
         for i in range(16):
             bit = sign if i >= len(own_number) else minus | Mux(plus, own_number[i], upper[i])
             m.d.sync += operand[i].eq(
-                used & Mux(given, bit, Mux(half == Half.HIGH, upper[i], low[i])))
+                used & Mux(given, bit, Mux(is_high, upper[i], low[i])))
         m.d.sync += operand[16:].eq(
             Mux(is_all & ~plus & ~minus, upper, sign.replicate(16)) & used.replicate(16))
 
