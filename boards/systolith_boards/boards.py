@@ -285,7 +285,7 @@ _UP5K: dict[str, Any] = {
     "preset": "tiny",
     "changes": ("array.strategy=ice40", "control.load_loops=1", "control.params=1",
                 "control.shared=true", "bus.max_burst=1"),
-    "target_mhz": 24, "memory": "spram", "memory_bytes": 128 << 10, "volatile": False}
+    "target_mhz": 36, "memory": "spram", "memory_bytes": 128 << 10, "volatile": False}
 _ECP5_25F: dict[str, Any] = {"preset": "ecp5_25f", "changes": ("array.strategy=ecp5",)}
 _ECP5_45F: dict[str, Any] = {"preset": "ecp5_25f",
                              "changes": ("array.strategy=ecp5", "array.cols=8")}

@@ -34,8 +34,9 @@ class Control(wiring.Component):
     start written beside it is ignored.
 
     Timing: a write takes effect two cycles after its address and data came, three with a shared
-    sequencer, a read answers after two. Configuration registers may be written only while the core is not busy: a parameter that
-    the host writes in the cycle in which a command writes one takes the command's value.
+    sequencer, a read answers after two. Configuration registers may be written only while the core
+    is not busy: a parameter that the host writes in the cycle in which a command writes one takes
+    the command's value.
 
     Members
     -------

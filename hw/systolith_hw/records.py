@@ -19,8 +19,8 @@ WORDS = RECORD_BYTES // WORD
 class NarrowParameters(wiring.Component):
     """Records of one lane, as ``Parameters`` has them, in a memory of 16-bit words.
 
-    Timing: a bias is there three cycles after its request, a scale four, and stays; the next request
-    comes then. A write takes a cycle for each of the record's six words.
+    Timing: a bias is there three cycles after its request, a scale four, and stays; the next
+    request comes then. A write takes a cycle for each of the record's six words.
 
     Parameters
     ----------

@@ -223,7 +223,7 @@ class Sequencer(wiring.Component):
         # What counts of the word that was read, or another number, in its place.
         is_all, is_high, is_byte = (Signal(name=name, reset_less=True)
                                     for name in ("is_all", "is_high", "is_byte"))
-        operand = Signal(32, reset_less=True)
+        operand = Signal(32)    # 0 behind a reset: the sum is then
         low, upper = ram.read_data[:16], ram.read_data[16:]
         plus   = next_.do == Do.PLUS
         steps  = next_.do == Do.STEP    # behind a word that loads

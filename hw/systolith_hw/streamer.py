@@ -9,8 +9,8 @@ from amaranth.utils import bits_for, exact_log2
 from .accumulator import Accumulator
 from .arrays import array_of
 from .config import CoreConfig
-from .isa import WeightFormat
 from .given import Given
+from .isa import WeightFormat
 from .microcode import Field
 from .pipe import Pipe
 from .scratchpad import ReadPort

@@ -76,7 +76,8 @@ CORES = {
     "tiny": PRESETS["tiny"],
 }
 # Checked builds are slower, which only the small cores can afford.
-CHECKED = frozenset({"4x4 shared", "16x4 shared", "3x5", "1x1", "1x16", "16x1", "64x1", "1x64", "5x3"})
+CHECKED = frozenset({"4x4 shared", "16x4 shared", "3x5", "1x1", "1x16", "16x1", "64x1", "1x64",
+                     "5x3"})
 
 
 def rtl(name, **options):
