@@ -58,7 +58,7 @@ class SharedCore(wiring.Component):
         m = Module()
         config = self.config
         clear  = Signal()
-        halts  = Signal(2)      # in the cycles before: what was under way then has shown
+        halts  = Signal(3)      # in the cycles before: what was under way then has shown
         idle   = Signal()
 
         def add(name, component):
