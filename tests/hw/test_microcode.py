@@ -200,5 +200,13 @@ def test_what_a_shared_sequencer_cannot_do_is_refused(changes, text):
     assert str(caught.value) == text
 
 
+def test_a_narrow_parameter_memory_needs_a_shared_sequencer():
+    assert SHARED.overridden(["memory.par_narrow=true"]).memory.par_narrow
+    with pytest.raises(ValueError) as caught:
+        CoreConfig.preset("tiny").overridden(["memory.par_narrow=true"])
+    assert str(caught.value) == (
+        "memory.par_narrow must be False without control.shared, not True")
+
+
 def test_parameter_registers_can_be_left_out():
     assert SHARED.overridden(["control.params=1"]).control.params == 1
