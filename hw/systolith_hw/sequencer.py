@@ -295,14 +295,14 @@ class Sequencer(wiring.Component):
             self.event.eq(hits),
         ]
 
-        def ended(*what):
+        def ended_with(*what):
             return decoded(f"ends_{what[0].name.lower()}", Do.END, *what)
 
         begun, taken, got_stuck, raised, seen, tiled, failed, flooded = (
-            ended(end) for end in (End.BEGUN, End.TAKEN, End.STUCK, End.RAISED, End.SEEN, End.TILE,
-                                   End.FAILED, End.FLOODED))
-        credited = ended(End.CREDITED)
-        overflowed = ended(End.OVERFLOWED)
+            ended_with(end) for end in (End.BEGUN, End.TAKEN, End.STUCK, End.RAISED, End.SEEN,
+                                        End.TILE, End.FAILED, End.FLOODED))
+        credited = ended_with(End.CREDITED)
+        overflowed = ended_with(End.OVERFLOWED)
 
         for e in range(ENGINES):
             mine = engine == e
