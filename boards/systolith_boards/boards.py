@@ -58,6 +58,8 @@ class Chip:
         Bytes of one, without parity bits.
     spram_bytes : int
         Bytes of single-port RAM, all together.
+    speed : str
+        Of an iCE40: whose delays Yosys counts with, ``hx`` or ``u``.
     """
     family: str
     luts: int
@@ -65,6 +67,7 @@ class Chip:
     brams: int
     bram_bytes: int
     spram_bytes: int = 0
+    speed: str = ""
 
     @property
     def available(self) -> dict[str, int]:
@@ -74,8 +77,8 @@ class Chip:
 
 _CHIPS = {
     "iCE40UP5K": Chip(family="ice40", luts=5280, dsps=8, brams=30, bram_bytes=512,
-                      spram_bytes=128 << 10),
-    "iCE40HX8K": Chip(family="ice40", luts=7680, dsps=0, brams=32, bram_bytes=512),
+                      spram_bytes=128 << 10, speed="u"),
+    "iCE40HX8K": Chip(family="ice40", luts=7680, dsps=0, brams=32, bram_bytes=512, speed="hx"),
     # A 12F is a 25F that is sold with fewer LUTs; open tools use them all.
     "12F": Chip(family="ecp5", luts=24288, dsps=28, brams=56, bram_bytes=2048),
     "25F": Chip(family="ecp5", luts=24288, dsps=28, brams=56, bram_bytes=2048),
@@ -282,7 +285,7 @@ _UP5K: dict[str, Any] = {
     "preset": "tiny",
     "changes": ("array.strategy=ice40", "control.load_loops=1", "control.params=1",
                 "control.shared=true", "bus.max_burst=1"),
-    "target_mhz": 24, "memory": "spram", "memory_bytes": 128 << 10, "volatile": False}
+    "target_mhz": 36, "memory": "spram", "memory_bytes": 128 << 10, "volatile": False}
 _ECP5_25F: dict[str, Any] = {"preset": "ecp5_25f", "changes": ("array.strategy=ecp5",)}
 _ECP5_45F: dict[str, Any] = {"preset": "ecp5_25f",
                              "changes": ("array.strategy=ecp5", "array.cols=8")}
@@ -318,8 +321,10 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
           leds=("led:0", "led:1", "led:2"), preset="tiny",
           changes=("array.rows=16", "array.strategy=soft", "array.cell=ternary",
                    "array.weights=ternary", "memory.act_rows=128", "memory.acc_rows=64",
-                   "memory.par_rows=32"),
-          target_mhz=90, memory_bytes=5 << 10, loader="-b ice40_generic", volatile=False),
+                   "memory.par_rows=32", "memory.par_narrow=true", "control.load_loops=1",
+                   "control.params=1", "control.prefetch=1", "control.shared=true",
+                   "bus.max_burst=1"),
+          target_mhz=75, memory_bytes=4 << 10, loader="-b ice40_generic", volatile=False),
     Board(name="ulx3s_12f", platform=ULX3S_12F_Platform, **_ULX3S, **_ECP5_25F),
     Board(name="ulx3s_25f", platform=ULX3S_25F_Platform, **_ULX3S, **_ECP5_25F),
     Board(name="ulx3s_45f", platform=ULX3S_45F_Platform, **_ULX3S, **_ECP5_45F),

@@ -199,8 +199,9 @@ def synthesise(verilog: str, board: Board, *, stage: Stage = _at_once) -> Path:
     """
     yosys, chip = find_tool("yosys"), board.chip
     # Eight cells of iCE40 share an enable: with one for every few, a full chip finds no places.
-    scripts = (("synth_ice40 -dffe_min_ce_use 4",) if chip.family == "ice40"
-               else ("synth_ecp5", "synth_ecp5 -nodsp"))
+    # Its LUTs are chosen by the chip's delays.
+    scripts = ((f"synth_ice40 -abc9 -device {chip.speed} -dffe_min_ce_use 4",)
+               if chip.family == "ice40" else ("synth_ecp5", "synth_ecp5 -nodsp"))
     absorbs = chip.family == "ecp5"
     key = digest(verilog, *scripts, str(chip.dsps), yosys.version,
                  inspect.getsource(block_ram) if absorbs else "")

@@ -308,7 +308,8 @@ class SoftArray(wiring.Component):
             # What the group's columns work with, and the next group a cycle later.
             group_acts = Signal(self.row.shape(), name=f"acts_{g}", reset_less=True)
             m.d.sync += group_acts.eq(acts)
-            late = Signal(lateness, name=f"late_{g}")
+            # A reset ends the count of a tile whose weights were on their way.
+            late = Signal(lateness, name=f"late_{g}", init=(1 << lateness) - 1)
             m.d.sync += late.eq(Cat(swaps, late))
             if kind.triples:
                 before, triples = triples, Signal(

@@ -82,6 +82,8 @@ class CoreConfig:
                              f"{(1 << 16) // self.acc_group_pitch} for "
                              f"vector.lanes={self.vector.lanes}, not {self.memory.acc_rows!r}")
 
+        if self.memory.par_narrow and not self.control.shared:
+            raise ValueError("memory.par_narrow must be False without control.shared, not True")
         if self.control.shared:
             for name, value in _SHARED.items():
                 section, _, field_name = name.partition(".")

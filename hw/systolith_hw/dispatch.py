@@ -163,7 +163,8 @@ class Dispatcher(wiring.Component):
     registers: as they came, with what parameter registers add and replace; with it applied, where
     they go to their queue; what is wrong with each, by which the command is committed.
 
-    Timing: one bus word per cycle, and a cycle between commands.
+    Timing: one bus word per cycle, and a cycle between commands; with a shared sequencer, whose bus
+    is no faster, a word every other cycle.
 
     Members
     -------
@@ -313,7 +314,8 @@ class Dispatcher(wiring.Component):
         m.d.comb += [
             applied.eq(word.data),
             applied[primary:primary + 32].eq(word.data[primary:primary + 32] + addend),
-            forward.eq(word_valid & (~bits_valid | step)),
+            forward.eq(word_valid & (~bits_valid if self.config.control.shared
+                                     else ~bits_valid | step)),
             step.eq(going & ~self.hold if self.config.control.shared else going),
         ]
         for i, replace in enumerate(replaced):
@@ -357,30 +359,41 @@ class Dispatcher(wiring.Component):
         passed = Signal()
         done   = Signal()
         found_bad, found_zero = Signal(), Signal()
+        # A small core looks at a word in two cycles.
+        checks, checked, passing = Signal(), Signal.like(bits_number, reset_less=True), Signal()
+        passing_control = Signal(reset_less=True)
+        checked_kinds = Signal.like(kinds)
+        blocked = Signal()      # the next command is that which cannot be fetched
         for i in range(words):
+            of = [Const(1, 1)] * len(kinds) if together else kinds
             wrongs = [kind & bad_field(opcode, bits, i, self.config)
-                      for kind, opcode in zip(kinds, Opcode, strict=True)]
+                      for kind, opcode in zip(of, Opcode, strict=True)]
             zeros = [kind & zero_count(opcode, bits, i)
-                     for kind, opcode in zip(kinds, Opcode, strict=True)]
+                     for kind, opcode in zip(of, Opcode, strict=True)]
             if i == index_at:
                 wrongs.append(bits[index_bit:index_bit + 32].any())
             if together:
-                with m.If(bits_number == i):
-                    m.d.comb += [found_bad.eq(Cat(wrongs).any()), found_zero.eq(Cat(zeros).any())]
+                late_bad = self._late(m, f"bad_{i}", wrongs, checked_kinds)
+                late_zero = self._late(m, f"zero_{i}", zeros, checked_kinds)
+                with m.If(checked == i):
+                    m.d.comb += [found_bad.eq(late_bad), found_zero.eq(late_zero)]
                 continue
             with m.If(step & (bits_number == i)):
                 m.d.sync += [bad[i].eq(Cat(wrongs).any()), zero[i].eq(Cat(zeros).any())]
         if together:
-            with m.If(step):
-                m.d.sync += [bad.eq(found_bad | (bad & (bits_number != 0))),
-                             zero.eq(found_zero | (zero & (bits_number != 0)))]
+            with m.If(checks):
+                m.d.sync += [bad.eq(found_bad | (bad & (checked != 0))),
+                             zero.eq(found_zero | (zero & (checked != 0)))]
+            m.d.sync += [checks.eq(step), checked.eq(bits_number), passing.eq(step & last),
+                         passing_control.eq(is_control), checked_kinds.eq(kinds),
+                         blocked.eq(left == self.fetch_left)]
         m.d.comb += [
             passed.eq(ended & ~bad.any() & ~zero.any() & ~wrong),
             queues.commit.eq(passed & ~ended_control),
         ]
         m.d.sync += [
-            ended.eq(step & last),
-            ended_control.eq(is_control),
+            ended.eq(passing if together else step & last),
+            ended_control.eq(passing_control if together else is_control),
             bad_value.eq(bad_credit(control)),
         ]
         with m.If(passed & ended_control):
@@ -418,7 +431,8 @@ class Dispatcher(wiring.Component):
                     Mux(bad.any(), ErrorCode.BAD_FIELD, ErrorCode.ZERO_COUNT))]
             with m.If(acting & bad_value):
                 m.d.sync += [wrong.eq(1), code.eq(ErrorCode.BAD_FIELD)]
-            with m.If(self.fetch_blocked & (left == self.fetch_left) & ~self.exhausted):
+            next_ = blocked if together else left == self.fetch_left
+            with m.If(self.fetch_blocked & next_ & ~self.exhausted):
                 m.d.sync += [wrong.eq(1), code.eq(ErrorCode.MEMORY_ADDRESS)]
 
         self._act(m, acting & ~bad_value, control, operation, addend, done, queues)
@@ -427,6 +441,13 @@ class Dispatcher(wiring.Component):
             self.blocked.eq(Mux(acting, operation == ControlOp.FENCE, bits_valid & ~room)),
         ]
         return m
+
+    def _late(self, m, name, wrongs, kinds):
+        """Whether one of ``wrongs``, of a kind each, was so for the kind of the word before; any
+        beyond those count for all."""
+        flags = Signal(len(wrongs), name=name, reset_less=True)
+        m.d.sync += flags.eq(Cat(wrongs))
+        return ((flags[:len(kinds)] & kinds).any() | flags[len(kinds):].any())
 
     def _act(self, m, acting, control, operation, addend, done, queues):
         """Do the control command whose record is ``control``; to ``addend`` its value is added."""

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import CoreConfig
+from .given import Given
 from .isa import COMMANDS, Opcode, Operand, ResultType, Scale
 from .lanes import VectorLanes
 from .microcode import Field
@@ -23,7 +24,7 @@ class Grouper(wiring.Component):
 
     Members
     -------
-    engine, emit, field, value, go, event : ``In``
+    stores, emit, field, value, go, event : ``In``
         See ``sequencer.unit_ports``: ``Field``.
     halt : ``In(1)``
         Stop.
@@ -74,11 +75,8 @@ class Grouper(wiring.Component):
         wiring.connect(m, lanes.scale, wiring.flipped(self.scale))
         wiring.connect(m, lanes.act, wiring.flipped(self.act))
         value = self.value
-        mine = self.engine == Opcode.VECTOR - 1
 
-        def given(field):
-            return self.emit & mine & (self.field == field)
-
+        given  = Given(m, self.emit, self.field)
         # Settings, by the word of the command that they lie in.
         settings = Signal(lanes.layout, reset_less=True)
 
@@ -100,7 +98,7 @@ class Grouper(wiring.Component):
             m.d.sync += [steps.eq(here("result_step")), self.param_step.eq(here("param_step"))]
         result_type = settings["result_type"]
         to_act = result_type < ResultType.NONE
-        m.d.comb += self.result_step.eq(Mux(steps, Mux(
+        m.d.sync += self.result_step.eq(Mux(steps, Mux(
             to_act, 1 << result_type[:2], 1), 0))
 
         # Where the group lies.
@@ -136,8 +134,10 @@ class Grouper(wiring.Component):
         event  = Signal(2)
         pause  = Signal(range(stages.interval))
         under_way = Signal(2)
-        goes   = self.go & mine
-        wanted = asked & ~outside & ~self.halt & (pause == 0)
+        goes   = self.go
+        checked = Signal()      # the group lies inside
+        calm   = Signal(init=1)     # as many cycles have passed since the last
+        wanted = checked & calm & ~self.halt
         still  = ~asked & (under_way == 0)
         m.d.comb += [
             self.acc_valid.eq(wanted),
@@ -160,6 +160,8 @@ class Grouper(wiring.Component):
         ]
         m.d.sync += [
             pause.eq(Mux(issue, stages.interval - 1, Mux(pause == 0, 0, pause - 1))),
+            calm.eq(~issue & ~pause[1:].any()),
+            checked.eq(asked & ~issue & ~outside),
             under_way.eq(under_way + issue - lanes.retire),
         ]
         with m.If(given(Field.PARAM)):

@@ -1,7 +1,8 @@
 """The program of a shared sequencer: how commands are begun and walked, word by word.
 
 A routine begins at a page of ``PAGE`` words and goes on to the next word until it ends. What a word
-reads of the command memory is there for the operation of the next word but one.
+reads of the command memory is there for the operation of the next word but one. The word behind a
+jump is done in any case.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,29 +32,30 @@ class Half(IntEnum):
 
 
 class Do(IntEnum):
-    """What is done with the word that was read two cycles before, and the sum."""
+    """What is done with the word that was read two cycles before, and the sum. The high bit is set
+    of what changes the sum."""
     NOTHING = 0
-    LOAD = 1    # the sum becomes the word
-    ADD  = 2    # the word is added to it
-    EMIT = 3    # the sum becomes the word, and goes to ``Field``
-    PLUS = 4    # a number, ``Add``, is added to the sum
-    STEP = 5    # of 1, the sum becomes the word, of more, one less
-    GO   = 6    # the word's levels decide what the advance of a loop raises and waits for
-    SLOT = 7    # a semaphore is chosen from the word: to wait for, or to raise
-    JUMP = 8    # to the page of the address, if
-    NEXT = 9    # semaphore
-    END  = 10
-    SAY  = 11   # the sum goes to ``Field``
+    JUMP = 1    # to the page of the address, if
+    NEXT = 2    # semaphore
+    END  = 3
+    SAY  = 4    # the sum goes to ``Field``
+    LOAD = 8    # the sum becomes the word
+    EMIT = 9    # the sum becomes the word, and goes to ``Field``
+    ADD  = 10   # the word is added to it
+    STEP = 11   # behind a load, of 1 the sum becomes the word, of more, one less
+    PLUS = 12   # a number, ``Add``, is added to the sum: the argument of the word before
+    GO   = 13   # the word's levels decide what the advance of a loop raises and waits for
+    SLOT = 14   # a semaphore is chosen from the word: to wait for, or to raise
 
 
 class Add(IntEnum):
     """Numbers to add: some that engines know."""
-    MINUS  = 0
-    ONE    = 1
-    RESULT = 2  # lane groups of a result
-    PARAM  = 3  # parameter rows from one group to the next
+    RESULT = 0  # lane groups of a result
+    PARAM  = 1  # parameter rows from one group to the next
+    MINUS  = 2  # 1 less, also behind ``If.NONE``
+    ONE    = 3  # also behind ``If.FULL``
     TILE   = 4  # weight rows of the tile
-    OFFSET = 5  # of a run in its first bus word, and 3
+    OFFSET = 5  # of a run in its first bus word, and 3; also behind ``Field.RUN``
 
 
 class If(IntEnum):
@@ -191,26 +193,51 @@ class _Code:
             self._word(at - self.AHEAD, addr=addr, half=half)
         else:
             at = self.at
+        if operation == Do.PLUS:
+            before = self.words[at - 1]
+            assert before.argument == argument or (
+                before.do == Do.LOAD and before.argument == 0)
+            self.words[at - 1] = replace(before, argument=argument)
+            argument = 0
         self._word(at, do=operation, argument=argument)
         self.at, self.wanted = at + 1, then
         return self
 
-    def _alone(self, **fields) -> "_Code":
-        """A word whose address is its own, behind all operations."""
+    def _alone(self, **fields) -> int:
+        """A word whose address is its own, behind all operations; where it stands."""
         at = self.at
         while at < len(self.free) and not self.free[at]:
             at += 1
         self._word(at, **fields)
         self.first = self.at = at + 1
-        return self
+        return at
 
     def put(self, addr: int, operation: Do = Do.NOTHING, argument: int = 0) -> "_Code":
         """Write the sum."""
-        return self._alone(addr=addr, write=True, do=operation, argument=argument)
+        self._alone(addr=addr, write=True, do=operation, argument=argument)
+        return self
 
-    def jump(self, condition: If, page: str) -> "_Code":
-        """Go on at a page."""
-        return self._alone(do=Do.JUMP, argument=condition, jump=page)
+    def jump(self, condition: If, page: str, *, beside: bool = False) -> "_Code":
+        """Go on at a page, behind the next word, which does nothing unless what comes ``beside``
+        the jump belongs to both ways."""
+        at = self._alone(do=Do.JUMP, argument=condition, jump=page)
+        self._word(at + 1)
+        if not beside:
+            self.first = self.at = at + 2
+        return self
+
+    def jump_beside(self, condition: If, page: str, operation: Do, argument: int) -> "_Code":
+        """The same, and the operation on what is read stands behind the jump."""
+        at = self.at
+        while not (at == len(self.free) and self.free[at - 1]):
+            at += 1
+            self._word(at - 1)
+        assert self.wanted is not None
+        addr, half = self.wanted
+        self._word(at - 1, addr=addr, half=half)
+        self.wanted = None
+        self._alone(do=Do.JUMP, argument=condition, jump=page)
+        return self.do(operation, argument)
 
     def copy(self, place: tuple[int, Half], *states: int, field: int | None = None) -> "_Code":
         """Keep a word in the engine's own, and say it to its unit."""
@@ -253,7 +280,7 @@ LOOP_PAGES = 2  # each of so many pages
 def _semaphore(code: _Code, full: bool, failed: str, end: End) -> _Code:
     """Take or raise the chosen semaphore."""
     code.read((SEMAPHORE, Half.ALL)).do(Do.LOAD)
-    code.jump(If.FULL if full else If.NONE, failed)
+    code.jump(If.FULL if full else If.NONE, failed, beside=True)
     return code.do(Do.PLUS, Add.ONE if full else Add.MINUS).put(SEMAPHORE, Do.END, end)
 
 
@@ -261,7 +288,8 @@ def _loops(code: _Code, opcode: Opcode, loops: range, name: str) -> None:
     """Find the loop that advances; behind the last, the command ends."""
     for loop in loops:
         code.read((STATE + loop, Half.ALL)).do(Do.LOAD, then=_of(opcode, "counts", loop))
-        code.do(Do.STEP).put(STATE + loop).jump(If.MORE, f"{name}{loop}")
+        code.do(Do.STEP).jump(If.MORE, f"{name}{loop}", beside=True)
+        code.put(STATE + loop)
     code.read(LEVELS).do(Do.GO, 15).end()
 
 
@@ -275,11 +303,12 @@ def _transfers(config: CoreConfig) -> Iterator[tuple[str, _Code]]:
     run = _of(opcode, "run_bytes")
     step = _Code().read(CLAMPS)
     for field, then in ((Field.KIND, RINGS), (Field.RING, SETTINGS),
-                        (Field.ROWS, _of(opcode, "pad_base")),
-                        (Field.BASE, (STATE + PAD, Half.ALL)), (Field.PAD, run),
-                        (Field.RUN, (STATE + ADDRESS, Half.ALL)), (Field.ADDRESS, run)):
+                        (Field.ROWS, (STATE + ADDRESS, Half.ALL)), (Field.ADDRESS, run)):
         step.do(Do.EMIT, field, then=then)
-    step.do(Do.ADD).do(Do.SAY, Field.LIMIT, then=run).do(Do.LOAD)
+    step.do(Do.ADD).do(Do.SAY, Field.LIMIT, then=_of(opcode, "pad_base"))
+    for field, then in ((Field.BASE, (STATE + PAD, Half.ALL)), (Field.PAD, run),
+                        (Field.RUN, None)):
+        step.do(Do.EMIT, field, then=then)
     step.do(Do.PLUS, Add.OFFSET).do(Do.SAY, Field.WORDS)
     _loops(step, opcode, loops, "transfer")
     yield Routine.NEXT_TRANSFER.name, step
@@ -342,8 +371,8 @@ def _rows(config: CoreConfig) -> Iterator[tuple[str, _Code]]:
     yield Routine.NEXT_ROWS.name, _Code().jump(If.ALWAYS, "ROWS")
     for loop in loops:
         code = _Code().read(_of(opcode, "act_jumps", loop))
-        code.do(Do.EMIT, Field.ACT, then=_of(opcode, "acc_jumps", loop)).do(Do.EMIT, Field.ACC)
-        yield f"ROWS_{loop}", code.jump(If.ALWAYS, "ROWS")
+        code.do(Do.EMIT, Field.ACT, then=_of(opcode, "acc_jumps", loop))
+        yield f"ROWS_{loop}", code.jump_beside(If.ALWAYS, "ROWS", Do.EMIT, Field.ACC)
     step = _Code().do(Do.SAY, Field.START)
     _loops(step, opcode, loops, "rows")
     yield "ROWS", step
@@ -364,7 +393,8 @@ def _common() -> Iterator[tuple[str, _Code]]:
         _Code().put(SEMAPHORE, Do.NEXT).jump(If.OTHER, Routine.CLEAR.name).end())
     for routine, full, free in ((Routine.WAIT, False, End.TAKEN),
                                 (Routine.RAISE, True, End.RAISED)):
-        code = _Code().read(SLOTS).do(Do.SLOT, full).jump(If.FREE, f"{routine.name}_NOTHING")
+        code = _Code().read(SLOTS).do(Do.SLOT, full)
+        code.jump(If.FREE, f"{routine.name}_NOTHING", beside=True)
         yield routine.name, _semaphore(code, full, f"{routine.name}_FAILS", free)
         yield f"{routine.name}_NOTHING", _Code().end(free)
     yield "WAIT_FAILS", _Code().end(End.STUCK)

@@ -8,7 +8,8 @@ from amaranth.utils import exact_log2
 from .axi import word_layout
 from .choose import at_most, choose
 from .config import CoreConfig
-from .isa import ErrorCode, LoadMode, Memory, Opcode
+from .given import Given
+from .isa import ErrorCode, LoadMode, Memory
 from .microcode import Field
 from .narrow import memory_bits, narrowed
 from .scratchpad import ReadPort, WritePort
@@ -27,12 +28,13 @@ class Mover(wiring.Component):
     As many bytes at a time as are in one bus word and one row: one such piece every other cycle,
     and a store's words one after the other, each when memory has answered the one before.
 
-    Timing: of a load, the first word is asked for the cycle after its number of words came. The
-    last piece waits for what is raised behind it.
+    Timing: of a load, the first word is asked for the cycle after its number of words came, and
+    bytes stand at a scratchpad in the cycle after they move. The last piece waits for what is
+    raised behind it.
 
     Members
     -------
-    engine, emit, field, value, go, event : ``In``
+    stores, emit, field, value, go, event : ``In``
         See ``sequencer.unit_ports``: ``Field``.
     window_bytes : ``In(32)``
         Size of the window.
@@ -93,11 +95,8 @@ class Mover(wiring.Component):
         lane_bits = exact_log2(max(pitch for _, _, pitch in self.shapes.values()))
         chunked = self.config.act_row_bytes > BUS_BYTES
         value, window = self.value, self.window_bytes[:widths["memory"]]
-        mine = (self.engine == Opcode.LOAD - 1) | (self.engine == Opcode.STORE - 1)
 
-        def given(field):
-            return self.emit & mine & (self.field == field)
-
+        given  = Given(m, self.emit, self.field)
         # What the sequencer says of a run.
         store, memory = self.store, Signal(Memory, reset_less=True)
         filling, fill = Signal(reset_less=True), Signal(8, reset_less=True)
@@ -135,16 +134,21 @@ class Mover(wiring.Component):
         place_row = by_memory(lambda rows, row_bytes, pitch: value[exact_log2(pitch):])
         place_lane = by_memory(lambda rows, row_bytes, pitch: lane_of(pitch))
         with m.If(given(Field.KIND)):
-            m.d.sync += [store.eq(self.engine == Opcode.STORE - 1), memory.eq(value[:2]),
+            m.d.sync += [store.eq(self.stores), memory.eq(value[:2]),
                          fill.eq(value[8:16]), filling.eq(value[16:24] == LoadMode.FILL)]
         with m.If(given(Field.RING)):
             m.d.sync += ring.eq(value[:4])
         with m.If(given(Field.ROWS)):
             m.d.sync += [width.eq(value), wide.eq(value[len(width):16].any()),
                          step.eq(narrowed(value[16:], len(step), ring != 0))]
-        over_end = Signal()     # the row's bytes lie behind its end
-        m.d.comb += over_end.eq(by_memory(
-            lambda rows, row_bytes, pitch: place_lane + width > row_bytes))
+        # Known before the number of words is said: the row's bytes lie behind its end, the first
+        # row lies outside.
+        over_end, outside_pad = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [
+            over_end.eq(by_memory(lambda rows, row_bytes, pitch: first + width > row_bytes)),
+            misfit.eq(wide | over_end | outside_pad | ~by_memory(
+                lambda rows, row_bytes, pitch: ring_fits(self.config, ring, rows))),
+        ]
         moved = Signal.like(row)
         m.d.comb += moved.eq(ring_row(Mux(active, row + step, place_row)[:len(row)], row, ring))
         with m.If(given(Field.BASE)):
@@ -152,48 +156,66 @@ class Mover(wiring.Component):
         with m.If(given(Field.PAD)):
             m.d.sync += [
                 first.eq(place_lane), lane.eq(place_lane), row.eq(moved), row_left.eq(width),
-                misfit.eq(wide | over_end | Mux(ring == 0, place_row[len(row):].any(), based)
-                          | ~by_memory(
-                    lambda rows, row_bytes, pitch: ring_fits(self.config, ring, rows))),
+                outside_pad.eq(Mux(ring == 0, place_row[len(row):].any(), based)),
             ]
         with m.If(given(Field.RUN)):
             m.d.sync += left.eq(value)
         with m.If(given(Field.ADDRESS)):
             m.d.sync += [word.eq(value[OFFSET_BITS:]), offset.eq(value),
                          far.eq(value[widths["memory"]:].any())]
-        outside = far | value[widths["memory"]:].any() | (value[:len(window)] > window)
+        beyond, outside, limited = Signal(reset_less=True), Signal(reset_less=True), Signal()
+        m.d.sync += [beyond.eq(value[:len(window)] > window),
+                     outside.eq(value[widths["memory"]:].any()), limited.eq(given(Field.LIMIT))]
         bad_window = far & ~filling
         with m.If(given(Field.LIMIT)):
-            m.d.sync += [known.eq(0), far.eq(outside)]
+            m.d.sync += known.eq(0)
+        with m.If(limited):
+            m.d.sync += far.eq(far | outside | beyond)
         with m.If(given(Field.WORDS)):
             m.d.sync += [word_left.eq(value[OFFSET_BITS:]), more_words.eq(1), active.eq(1)]
             with m.If(bad_window | misfit):
                 m.d.sync += [self.wrong.eq(1), self.code.eq(
                     Mux(bad_window, ErrorCode.MEMORY_ADDRESS, ErrorCode.SCRATCHPAD_ADDRESS))]
-        with m.If(self.go & mine):
+        with m.If(self.go):
             m.d.sync += [known.eq(1), event.eq(self.event)]
 
         # A piece: bytes less one up to the end of the word, of the row, of the run, of a chunk.
         to_word = ~offset
-        row_ends, to_row = _short(row_left)
-        run_ends, to_run = _short(left)
-        more   = Signal(OFFSET_BITS, reset_less=True)
-        nearest = _least(_least(to_word, to_row), to_run)
-        if chunked:
-            nearest = _least(nearest, ~lane[:OFFSET_BITS])
-        planned = Signal()      # a piece is known
         row_end, run_end, word_end = (Signal(name=name, reset_less=True)
                                       for name in ("row_end", "run_end", "word_end"))
-        bad_row = Signal(reset_less=True)   # it lies outside the scratchpad
-        go_on  = active & planned & ~self.wrong & ~self.halt & ~bad_row & (~run_end | known)
+        row_ends, to_row = Signal(reset_less=True), Signal(OFFSET_BITS, reset_less=True)
+        run_ends, to_run = Signal(reset_less=True), Signal(OFFSET_BITS, reset_less=True)
+        near   = Signal(reset_less=True)    # fewer than 16 bytes are left
         moves  = Signal()       # the piece moves
-        m.d.sync += planned.eq(active & ~moves)
+        more   = Signal(OFFSET_BITS, reset_less=True)
+        others = _least(to_word, to_run)
+        if chunked:
+            others = _least(others, ~lane[:OFFSET_BITS])
+        nearest = _least(others, to_row)
+        planned = Signal()      # a piece is known
+        bad_row = Signal(reset_less=True)   # it lies outside the scratchpad
+        turn   = Signal(OFFSET_BITS, reset_less=True)
+        may    = Signal()       # nothing is wrong, and nothing stops it
+        go_on  = planned & may & ~bad_row & (~run_end | known)
+        # Of the next piece: as it is, or behind this one.
+        rest   = _behind(left[:4], more)
+        of_run = Mux(moves, rest & near.replicate(3), _short(left[:4]) & (
+            ~left[4:].any()).replicate(3))
+        of_row = Mux(moves, Mux(row_end, _short(width), _behind(row_left, more)), _short(row_left))
+        m.d.sync += [
+            planned.eq(active & ~moves), may.eq(~self.wrong & ~self.halt),
+            near.eq(~left[4:].any()),
+            run_ends.eq(of_run[0]), to_run.eq(of_run[1:] | (~of_run[0]).replicate(2)),
+            row_ends.eq(of_row[0]), to_row.eq(of_row[1:] | (~of_row[0]).replicate(2)),
+        ]
         with m.If(~planned):
             m.d.sync += [
                 bad_row.eq(by_memory(lambda rows, row_bytes, pitch: row[exact_log2(rows):].any())),
-                more.eq(nearest), row_end.eq(row_ends & (nearest == to_row)),
-                run_end.eq(run_ends & (nearest == to_run)),
-                word_end.eq((run_ends & (nearest == to_run)) | (nearest == to_word)),
+                more.eq(nearest), turn.eq(Mux(store, offset - lane, lane - offset)),
+                row_end.eq(row_ends & _at_most(to_row, others)),
+                run_end.eq(run_ends & _at_most(to_run, others) & _at_most(to_run, to_row)),
+                word_end.eq((_at_most(to_word, others) & _at_most(to_word, to_row))
+                            | (run_ends & _at_most(to_run, others) & _at_most(to_run, to_row))),
             ]
         with m.If(moves):
             m.d.sync += [
@@ -208,7 +230,6 @@ class Mover(wiring.Component):
 
         # The bytes, turned to their places.
         collects = Signal()     # a store's piece comes
-        turn   = Signal(OFFSET_BITS, reset_less=True)
         mask   = Signal(BUS_BYTES, reset_less=True)
         ends   = Signal(reset_less=True)
         full   = Signal()       # a word is complete
@@ -224,25 +245,35 @@ class Mover(wiring.Component):
         m.d.comb += [
             source.eq(Mux(store, chunk, self.words.payload.data)
                       & ~filling.replicate(len(source))),
-            turned.eq(rotate_bytes(source, Mux(store, turn, (lane - offset)[:OFFSET_BITS]))
+            turned.eq(rotate_bytes(source, turn)
                       | (fill & filling.replicate(8)).replicate(BUS_BYTES)),
         ]
 
-        # Loads: to the scratchpad in the same cycle.
+        # Loads: at the scratchpad in the next cycle, until it takes them.
         ready = {name: getattr(self, name.name.lower()).ready for name in self.shapes}
+        stands = Signal()
+        stand_row = Signal(max(exact_log2(rows) for rows, _, _ in self.shapes.values()),
+                           reset_less=True)
+        stand_data = Signal(8 * BUS_BYTES, reset_less=True)
+        stand_lanes = Signal(max(row_bytes for _, row_bytes, _ in self.shapes.values()),
+                             reset_less=True)
         loads = go_on & ~store & (filling | (self.words.valid & ~self.words.payload.error))
-        granted = choose(
+        granted = ~stands | choose(
             [ready.get(Memory(i), Const(0, 1)) for i in range(4)], Cat(memory))
+        with m.If(granted):
+            m.d.sync += stands.eq(loads)
         reach = lane + more
         lanes = Cat(at_most(lane, i) & ~(at_most(reach, i - 1) if i else Const(0, 1))
-                    for i in range(max(row_bytes for _, row_bytes, _ in self.shapes.values())))
+                    for i in range(len(stand_lanes)))
+        with m.If(granted):
+            m.d.sync += [stand_row.eq(row), stand_data.eq(turned), stand_lanes.eq(lanes)]
         for name, (_, row_bytes, _) in self.shapes.items():
             port = getattr(self, name.name.lower())
             m.d.comb += [
-                port.valid.eq(loads & (memory == name)),
-                port.addr.eq(row),
-                port.data.eq(turned.replicate(-(-row_bytes // BUS_BYTES))),
-                port.mask.eq(lanes[:row_bytes]),
+                port.valid.eq(stands & (memory == name)),
+                port.addr.eq(stand_row),
+                port.data.eq(stand_data.replicate(-(-row_bytes // BUS_BYTES))),
+                port.mask.eq(stand_lanes[:row_bytes]),
             ]
         taken  = Signal()       # the word that moved last is done with
         m.d.sync += taken.eq(loads & granted & word_end & ~filling)
@@ -266,7 +297,7 @@ class Mover(wiring.Component):
         m.d.sync += [collects.eq(self.read.valid & self.read.ready),
                      owed.eq(writes | (owed & ~self.answer))]
         with m.If(moves):
-            m.d.sync += [turn.eq(offset - lane), ends.eq(word_end), mask.eq(
+            m.d.sync += [ends.eq(word_end), mask.eq(
                 Cat(at_most(offset, i) & ~(at_most(offset + more, i - 1) if i else Const(0, 1))
                     for i in range(BUS_BYTES)))]
         strobe = self.stored.payload.strobe
@@ -285,7 +316,7 @@ class Mover(wiring.Component):
             m.d.sync += [word_left.eq(word_left - 1), more_words.eq(word_left != 1)]
 
         # The end, and what may be wrong.
-        still = due & ~collects & ~full & ~owed
+        still = due & ~collects & ~full & ~owed & ~stands
         m.d.comb += [self.free.eq(~active & ~due & ~self.wrong),
                      self.done.eq(event & still.replicate(2))]
         with m.If(still):
@@ -302,10 +333,20 @@ class Mover(wiring.Component):
 
 
 def _short(count):
-    """Whether so many bytes are four or less; and one less of them, or of four."""
-    few = ~count[3:].any() & (~count[2] | ~count[:2].any())
-    return few, (count[:2] - 1)[:2] | (~few).replicate(2)
+    """Whether so many bytes are four or less; and one less of them, if so."""
+    return Cat(at_most(count, 4), (count[:2] - 1)[:2])
+
+
+def _behind(count, more):
+    """The same of what is left behind ``more`` and one."""
+    few = choose([at_most(count, 5 + i) for i in range(4)], more)
+    return Cat(few, (count[:2] - more - 2)[:2])
+
+
+def _at_most(a, b):
+    """``a <= b`` of two bits each, without a carry."""
+    return (~a[1] & b[1]) | ((~a[1] | b[1]) & (~a[0] | b[0]))
 
 
 def _least(a, b):
-    return Mux(a < b, a, b)[:OFFSET_BITS]
+    return Mux(_at_most(a, b), a, b)[:OFFSET_BITS]

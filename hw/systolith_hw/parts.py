@@ -128,6 +128,9 @@ class MemoryConfig:
         1 or 2, by the top address bit.
     par_rows : int
         Rows of the parameter memory (``lanes`` output channels each).
+    par_narrow : bool
+        Whether that is a memory of 16-bit words, read one after the other: less block RAM, for
+        some registers; with ``control.shared`` only.
     """
     act_rows: int = 1024
     act_banks: int = 4
@@ -135,6 +138,7 @@ class MemoryConfig:
     acc_rows: int = 512
     acc_banks: int = 2
     par_rows: int = 256
+    par_narrow: bool = False
 
     def __post_init__(self):
         check_power_of_two("memory.act_rows", self.act_rows, 16, 1 << 16)
@@ -143,6 +147,7 @@ class MemoryConfig:
         check_power_of_two("memory.acc_rows", self.acc_rows, 16, 1 << 15)
         check_power_of_two("memory.acc_banks", self.acc_banks, 1, 2)
         check_power_of_two("memory.par_rows", self.par_rows, 4, 1 << 15)
+        check_bool("memory.par_narrow", self.par_narrow)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +250,8 @@ class ControlConfig:
     queue_depth : int
         Commands each engine can hold beside the one it runs, a power of two.
     prefetch : int
-        Commands fetched ahead of dispatch, a power of two.
+        Commands fetched ahead of dispatch, a power of two; with ``shared`` and 1 two words of the
+        next one, in registers.
     semaphores : int
         Counting semaphores, 4 bits each, a power of two up to 32.
     params : int

@@ -15,6 +15,7 @@ from .isa import ErrorCode, Opcode
 from .mover import Mover
 from .parameters import PARTS
 from .ram import Ram
+from .records import NarrowParameters
 from .registers import COUNTERS
 from .sequencer import Sequencer, unit_ports
 from .streamer import Streamer
@@ -56,7 +57,9 @@ class SharedCore(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        clear = Signal()
+        clear  = Signal()
+        halts  = Signal(3)      # in the cycles before: what was under way then has shown
+        idle   = Signal()
 
         def add(name, component):
             """Add a part that a soft reset clears."""
@@ -95,7 +98,7 @@ class SharedCore(wiring.Component):
             mover.answer.eq(bus.answer),
             mover.refused.eq(bus.refused),
             *(part.window_bytes.eq(control.window_bytes) for part in (mover, fetch)),
-            *(part.halt.eq(control.halt)
+            *(part.halt.eq(halts[0])
               for part in (bus, dispatcher, sequencer, mover, streamer, grouper)),
             self.irq.eq(control.irq),
             self.busy.eq(control.busy),
@@ -128,8 +131,10 @@ class SharedCore(wiring.Component):
         wiring.connect(m, dispatcher.raise_, sequencer.credit)
 
         # Pieces of work.
-        for unit in (mover, streamer, grouper):
-            m.d.comb += [getattr(unit, name).eq(getattr(sequencer, name)) for name in unit_ports()]
+        for number, unit in enumerate((mover, streamer, grouper)):
+            m.d.comb += [getattr(unit, name).eq(
+                getattr(sequencer, name)[number] if name in ("emit", "go")
+                else getattr(sequencer, name)) for name in unit_ports()]
         store = mover.store
         m.d.comb += [
             sequencer.run_free.eq(mover.free),
@@ -172,12 +177,14 @@ class SharedCore(wiring.Component):
         # The state of the whole, and the first error, a cycle later.
         finished = Signal()
         m.d.sync += [
+            halts.eq(Cat(control.halt, halts)),
+            idle.eq(bus.idle & halts.all() & control.halt),
             finished.eq(dispatcher.finished & ~dispatcher.raise_.valid & ~control.begin),
             control.error.eq(Mux(sequencer.error.valid, sequencer.error, dispatcher.error)),
         ]
         m.d.comb += [
             control.finished.eq(finished),
-            control.bus_idle.eq(bus.idle),
+            control.bus_idle.eq(idle),
             control.events.eq(Cat(events.get(name, Const(0, 1)) for name in COUNTERS)),
         ]
         return m
@@ -186,23 +193,32 @@ class SharedCore(wiring.Component):
         """Scratchpads: the first of two ports goes first."""
         memory = self.config.memory
 
-        def ram(name, rows, row_bytes, reads, writes):
+        def ram(name, rows, row_bytes, reads, writes, *, busy=None):
             component = add(name, Ram(depth=rows, width=8 * row_bytes, granularity=8))
             m.d.comb += [component.read_en.eq(Cat(port.valid for port in reads).any()),
-                         component.read_addr.eq(_first(reads, lambda port: port.addr)),
+                         component.read_addr.eq(_first(reads, lambda port: port.addr, busy)),
                          component.write_addr.eq(_first(writes, lambda port: port.addr)),
                          component.write_data.eq(_first(writes, lambda port: port.data)),
                          component.write_en.eq(_first(
                              writes, lambda port: Mux(port.valid, port.mask, 0)))]
             for ports in (reads, writes):
                 for i, port in enumerate(ports):
-                    m.d.comb += port.ready.eq(~Cat(other.valid for other in ports[:i]).any())
+                    before = Cat(other.valid for other in ports[:i]).any()
+                    m.d.comb += port.ready.eq(
+                        ~busy if i and ports is reads and busy is not None else ~before)
             for port in reads:
                 m.d.comb += port.data.eq(component.read_data)
 
+        # What the array may read, it reads nearly each cycle.
         ram("act", memory.act_rows, self.config.act_row_bytes, (streamer.act, mover.read),
-            (grouper.act, mover.act))
+            (grouper.act, mover.act), busy=streamer.active)
         ram("wgt", memory.wgt_rows, self.config.wgt_row_bytes, (streamer.wgt,), (mover.wgt,))
+        if memory.par_narrow:
+            par = add("par", NarrowParameters(rows=memory.par_rows))
+            wiring.connect(m, mover.par, par.write)
+            for name in PARTS:
+                wiring.connect(m, getattr(grouper, name), getattr(par, name))
+            return
         for name, part in PARTS.items():
             component = add(name, Ram(depth=memory.par_rows, width=8 * len(part), granularity=8))
             port = getattr(grouper, name)
@@ -217,10 +233,11 @@ class SharedCore(wiring.Component):
         m.d.comb += mover.par.ready.eq(1)
 
 
-def _first(ports, of):
-    """A value of the first port that is valid, of the last if none is."""
+def _first(ports, of, busy=None):
+    """A value of the first port that is valid, of the last if none is; of the first of two while it
+    is ``busy``."""
     *others, last = ports
     found = of(last)
     for port in reversed(others):
-        found = Mux(port.valid, of(port), found)
+        found = Mux(port.valid if busy is None else busy, of(port), found)
     return found

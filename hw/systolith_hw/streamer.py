@@ -9,7 +9,8 @@ from amaranth.utils import bits_for, exact_log2
 from .accumulator import Accumulator
 from .arrays import array_of
 from .config import CoreConfig
-from .isa import Opcode, WeightFormat
+from .given import Given
+from .isa import WeightFormat
 from .microcode import Field
 from .pipe import Pipe
 from .scratchpad import ReadPort
@@ -31,7 +32,7 @@ class Streamer(wiring.Component):
 
     Members
     -------
-    engine, emit, field, value, go, event : ``In``
+    stores, emit, field, value, go, event : ``In``
         See ``sequencer.unit_ports``: ``Field``.
     halt : ``In(1)``
         Stop.
@@ -45,8 +46,10 @@ class Streamer(wiring.Component):
         Another tile, and its rows, can be taken.
     tile_rows : ``Out``
         Weight rows of the tile that was taken last.
+    active : ``Out(1)``
+        Rows of activations are read, as soon as they can.
     busy : ``Out(1)``
-        A row of activations is read.
+        One was read in the cycle before.
     done : ``Out(2)``
         What can be raised.
     quiet : ``Out(1)``
@@ -73,6 +76,7 @@ class Streamer(wiring.Component):
             "tile_free": Out(1),
             "rows_free": Out(1),
             "tile_rows": Out(range(config.array.rows + 1)),
+            "active": Out(1),
             "busy": Out(1),
             "done": Out(2),
             "quiet": Out(1),
@@ -84,17 +88,15 @@ class Streamer(wiring.Component):
         config, memory, rows = self.config, self.config.memory, self.config.array.rows
         loops = config.control.execute_loops
         value = self.value
-        mine = self.engine == Opcode.EXECUTE - 1
         m.submodules.array = array = self.array
 
-        def given(field):
-            return self.emit & mine & (self.field == field)
-
+        given  = Given(m, self.emit, self.field)
+        said, beyond = value[:16], value[16:].any()
         rings = [Signal(4, name=f"ring{i}", reset_less=True) for i in range(3)]
         k_last = Signal(range(rows + 1), reset_less=True)
         accumulate = Signal(reset_less=True)
         with m.If(given(Field.RING)):
-            m.d.sync += [ring.eq(value[4 * i:4 * i + 4]) for i, ring in enumerate(rings)]
+            m.d.sync += [ring.eq(said[4 * i:4 * i + 4]) for i, ring in enumerate(rings)]
         with m.If(given(Field.LAST)):
             m.d.sync += [k_last.eq(value[16:24]), accumulate.eq(value[24])]
 
@@ -105,17 +107,17 @@ class Streamer(wiring.Component):
             at   = Signal(16, name=f"{name}_row", reset_less=True)
             out  = Signal(name=f"{name}_outside", reset_less=True)
             load = given(place)
-            wide = value[:16]
+            wide = said
             if step is not None:
                 kept = Signal(16, name=f"{name}_step", reset_less=True)
                 with m.If(given(step)):
-                    m.d.sync += kept.eq(value)
-                wide, load = (at + Mux(load, value[:16], kept))[:16], load | moves
+                    m.d.sync += kept.eq(said)
+                wide, load = (at + Mux(load, said, kept))[:16], load | moves
             whole = Signal(16, name=f"{name}_whole")
             m.d.comb += whole.eq(wide)
             with m.If(given(base)):
-                m.d.sync += [at.eq(value), out.eq(
-                    (value[16:].any() if base == Field.ACT_BASE else 0)
+                m.d.sync += [at.eq(said), out.eq(
+                    (beyond if base == Field.ACT_BASE else 0)
                     | ~ring_fits(config, ring, size))]
             with m.If(load):
                 m.d.sync += at.eq(ring_row(whole, at, ring))
@@ -142,9 +144,11 @@ class Streamer(wiring.Component):
             self.wgt.addr.eq(at_row),
             self.tile_free.eq(~known),
         ]
-        bad_weights = real & (base_outside | at_row[exact_log2(memory.wgt_rows):].any())
+        bad_weights = Signal()
+        m.d.sync += bad_weights.eq(
+            real & (base_outside | at_row[exact_log2(memory.wgt_rows):].any()))
         with m.If(given(Field.LEFT)):
-            m.d.sync += valid_rows.eq(Mux(value[:config.count_bits] == 1, k_last, rows))
+            m.d.sync += valid_rows.eq(Mux(said[:config.count_bits] == 1, k_last, rows))
         with m.If(given(Field.WGT)):
             m.d.sync += known.eq(1)
         with m.If(reads):
@@ -178,25 +182,32 @@ class Streamer(wiring.Component):
             memory.act_rows, rings[0], Field.ACT_BASE, Field.ACT, Field.ACT_STEP, moves)
         acc_row, acc_outside = address(
             memory.acc_rows, rings[2], Field.ACC_BASE, Field.ACC, Field.ACC_STEP, moves)
-        final  = left == 1
-        goes   = self.go & mine
-        next_  = active & (~starts | loaded) & ~self.wrong
-        outside = act_outside | acc_outside
+        final  = Signal(reset_less=True)    # the next row is the last
+        ready  = Signal()       # a row is there, and its weights are
+        issued = Signal()
+        outside = Signal()      # and it lies outside: known a cycle later, it goes no further
+        right  = issued & ~outside & ~self.wrong
+        goes   = self.go
+        m.d.sync += [
+            issued.eq(issue), outside.eq(issue & (act_outside | acc_outside)),
+            ready.eq(active & (~starts | loaded) & ~self.wrong & ~self.halt & ~(issue & final)),
+        ]
         m.d.comb += [
-            issue.eq(next_ & (~final | sure) & ~self.halt & ~outside),
-            moves.eq(issue & ~final),
+            issue.eq(ready & (~final | sure)),
+            moves.eq(ready & ~final),
             swap.eq(issue & starts),
             self.rows_free.eq(~active & (event == 0)),
         ]
         with m.If(given(Field.COUNT)):
-            m.d.sync += [count.eq(value), first_k.eq(1)]
+            m.d.sync += [count.eq(said), first_k.eq(1)]
         with m.If(given(Field.WGT)):
             m.d.sync += fresh.eq(1)
         with m.If(given(Field.START)):
             m.d.sync += [active.eq(1), sure.eq(0), left.eq(count), starts.eq(fresh),
+                         final.eq(count == 1),
                          fresh.eq(0), overwrite.eq(first_k & ~accumulate)]
         with m.If(issue):
-            m.d.sync += [left.eq(left - 1), starts.eq(0)]
+            m.d.sync += [left.eq(left - 1), final.eq(left == 2), starts.eq(0)]
             with m.If(final):
                 m.d.sync += active.eq(0)
         with m.If(swap):
@@ -206,19 +217,20 @@ class Streamer(wiring.Component):
         to_sums = 1 + array.latency
         to_acc = to_sums - Accumulator.AHEAD
         pipe = Pipe(m)
-        pipe.start("valid", issue, reset_less=False)
+        pipe.start("valid", right, reset_less=False)     # a cycle later
         pipe.start("swap", swap, reset_less=False)
         pipe.start("acc_row", acc_row)
         pipe.start("overwrite", overwrite)
         m.d.comb += [
-            self.busy.eq(issue),
+            self.busy.eq(right),
+            self.active.eq(active),
             self.act.valid.eq(issue),
             self.act.addr.eq(act_row),
             array.row.eq(Cat(Mux(i < lanes, self.act.data[8 * i:8 * i + 8], 0)
                              for i in range(rows))),
-            array.row_valid.eq(pipe.at("valid", 1)),
+            array.row_valid.eq(right),
             array.swap.eq(pipe.at("swap", 1)),
-            self.acc_valid.eq(pipe.at("valid", to_acc)),
+            self.acc_valid.eq(pipe.at("valid", to_acc - 1)),
             self.acc_row.eq(pipe.at("acc_row", to_acc)),
             self.acc_first.eq(pipe.at("overwrite", to_acc)),
             self.acc_sums.eq(array.sums),
@@ -236,6 +248,6 @@ class Streamer(wiring.Component):
                 m.d.sync += first_k.eq(self.field == loops - 1)
         with m.Elif(still):
             m.d.sync += event.eq(0)
-        with m.If(bad_weights | (next_ & outside)):
+        with m.If(bad_weights | outside):
             m.d.sync += self.wrong.eq(1)
         return m

@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 from .axi import COMMANDS, LOADS, OKAY, master_ports, word_layout
 from .bursts import burst_layout
 from .config import CoreConfig
-from .fifo import Fifo
+from .fifo import Fifo, ShortQueue
 from .isa import COMMAND_BYTES
 from .narrow import memory_bits
 
@@ -69,9 +69,13 @@ class WordBus(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        depth = max(config.control.prefetch * COMMAND_BYTES // config.bus.data_bytes, 2)
-        m.submodules.queue = queue = Fifo(
-            shape=config.bus.data_bits, depth=depth, registered=False)
+        if config.control.prefetch == 1:
+            depth = 2
+            m.submodules.queue = queue = ShortQueue(shape=config.bus.data_bits, depth=depth)
+        else:
+            depth = config.control.prefetch * COMMAND_BYTES // config.bus.data_bytes
+            m.submodules.queue = queue = Fifo(
+                shape=config.bus.data_bits, depth=depth, registered=False)
         size = exact_log2(config.bus.data_bytes)
 
         def placed(word):
@@ -85,11 +89,13 @@ class WordBus(wiring.Component):
         broken = Signal()       # a command's word was in error
         halted = Signal()       # in the cycle before
         free   = Signal()
+        full   = Signal()       # enough is under way
+        fits   = Signal(init=1)     # another word of commands has room
         fetches, loads = Signal(), Signal()
         arrives, mine = Signal(), Signal()
         m.d.comb += [
-            free.eq(~self.halt & ~self.arvalid & ~under_way.all()),
-            self.commands.ready.eq(free & (owed != depth)),
+            free.eq(~self.halt & ~self.arvalid & ~full),
+            self.commands.ready.eq(free & fits),
             fetches.eq(self.commands.valid & self.commands.ready),
             self.loads.ready.eq(free & ~fetches),
             loads.eq(self.loads.valid & self.loads.ready),
@@ -123,11 +129,13 @@ class WordBus(wiring.Component):
             m.d.sync += broken.eq(1)
         m.d.sync += [
             halted.eq(self.halt),
+            full.eq(under_way[2:].all()),
+            fits.eq(owed != depth),
             owed.eq(owed + fetches - hands),
             under_way.eq(under_way + (fetches | loads) - arrives),
         ]
 
-        # Writes: the word stays until both channels have it.
+        # Writes: the word stays until both channels have had it for a cycle.
         has_address, has_word, owes = Signal(), Signal(), Signal()
         word   = self.stores.payload
         m.d.comb += [
@@ -138,9 +146,9 @@ class WordBus(wiring.Component):
             self.wstrb.eq(word.strobe),
             self.wlast.eq(1),
             self.store_word.eq(self.wvalid & self.wready),
-            self.stores.ready.eq((has_address | self.awready) & (has_word | self.wready)),
-            self.bready.eq(1),
-            self.answer.eq(self.bvalid),
+            self.stores.ready.eq(has_address & has_word),
+            self.bready.eq(owes),
+            self.answer.eq(self.bvalid & owes),
             self.refused.eq(self.bresp != OKAY),
             self.idle.eq((under_way == 0) & ~owes & ~self.stores.valid),
         ]
@@ -148,7 +156,7 @@ class WordBus(wiring.Component):
         m.d.sync += [
             has_address.eq(going & (has_address | self.awready)),
             has_word.eq(going & (has_word | self.wready)),
-            owes.eq((self.stores.valid & self.stores.ready) | (owes & ~self.bvalid)),
+            owes.eq((has_address & has_word) | (owes & ~self.bvalid)),
         ]
         for prefix in ("ar", "aw"):
             m.d.comb += [

@@ -60,6 +60,15 @@ CORES = {
                        control={"queue_depth": 2, "prefetch": 2, "semaphores": 8, "params": 2,
                                 "execute_loops": 4, "load_loops": 2, "vector_loops": 3,
                                 "counters": False, "compact": True, "shared": True}),
+    "16x4 shared": core(16, 4, {"strategy": "soft", "cell": "ternary", "weights": ("ternary",)},
+                        vector={"lanes": 1, "elementwise": False, "multiply": False,
+                                "functions": 0, "rows": 0, "requantiser": "serial"},
+                        bus={"data_bits": 32, "addr_bits": 17, "max_burst": 1},
+                        memory={"act_rows": 64, "act_banks": 1, "wgt_rows": 64, "acc_rows": 32,
+                                "acc_banks": 1, "par_rows": 16, "par_narrow": True},
+                        control={"queue_depth": 2, "prefetch": 1, "semaphores": 8, "params": 2,
+                                 "execute_loops": 4, "load_loops": 1, "vector_loops": 3,
+                                 "counters": False, "compact": True, "shared": True}),
     "4x4": core(4, 4, vector={"lanes": 2}, memory={"act_rows": 256, "wgt_rows": 128}),
     "5x3": core(5, 3, vector={"lanes": 2}, memory={"acc_rows": 32, "acc_banks": 1}),
     "8x8 wide": core(8, 8, vector={"lanes": 8}, bus={"data_bits": 512}),
@@ -67,7 +76,8 @@ CORES = {
     "tiny": PRESETS["tiny"],
 }
 # Checked builds are slower, which only the small cores can afford.
-CHECKED = frozenset({"4x4 shared", "3x5", "1x1", "1x16", "16x1", "64x1", "1x64", "5x3"})
+CHECKED = frozenset({"4x4 shared", "16x4 shared", "3x5", "1x1", "1x16", "16x1", "64x1", "1x64",
+                     "5x3"})
 
 
 def rtl(name, **options):

@@ -54,13 +54,14 @@ def test_model_and_verilog_agree(name):
     agree(CONFIGS[name], SEEDS[name], assertions=is_checked(name))
 
 
-def test_model_and_verilog_of_a_shared_sequencer_agree():
-    agree(CORES["4x4 shared"], range(60), assertions=True)
+@pytest.mark.parametrize("name", ["4x4 shared", "16x4 shared"])
+def test_model_and_verilog_of_a_shared_sequencer_agree(name):
+    agree(CORES[name], range(60), assertions=True)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("first", range(1000, 1200, 50))
-@pytest.mark.parametrize("name", [*CONFIGS, "4x4 shared"])
+@pytest.mark.parametrize("name", [*CONFIGS, "4x4 shared", "16x4 shared"])
 def test_model_and_verilog_agree_longer(name, first):
     config = CORES[name] if name in CORES else CONFIGS[name]
     agree(config, range(first, first + 50), assertions=is_checked(name))

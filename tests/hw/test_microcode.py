@@ -48,19 +48,21 @@ class Machine:
         self.heard = []
 
     def run(self, page):
-        at, arriving, value, more = PAGE * page, 0, 0, False
+        at, arriving, value, more, target = PAGE * page, 0, 0, False, None
+        before = None, 0
         for _ in range(1000):
             word = self.words[at]
             addr, half, write = word & 31, Half(word >> 5 & 3), word >> 7 & 1
             do, argument = Do(word >> 8 & 15), word >> 12
-            at += 1
+            at, target = at + 1 if target is None else target, None
             found = self.sum
+            assert do != Do.STEP or before[0] == Do.LOAD
             if do in (Do.LOAD, Do.EMIT) or (do == Do.STEP and self.sum == 1):
                 found = value
             elif do == Do.ADD:
                 found = (self.sum + value) & MASK
             elif do == Do.PLUS:
-                found = (self.sum + NUMBERS[Add(argument)]) & MASK
+                found = (self.sum + NUMBERS[Add(before[1])]) & MASK
             elif do == Do.STEP:
                 found = self.sum - 1
             if do == Do.STEP:
@@ -71,7 +73,7 @@ class Machine:
                 assert value == self.memory[0]
                 self.loop = argument
             if do == Do.JUMP and (argument == If.ALWAYS or argument == If.MORE and more):
-                at = PAGE * (addr | half << 5)
+                target = PAGE * (addr | half << 5)
             if write:
                 self.memory[addr] = self.sum
             if do == Do.END:
@@ -79,7 +81,7 @@ class Machine:
             value, arriving = arriving, 0
             if not write and do != Do.JUMP:
                 arriving = self.read(addr, half)
-            self.sum = found
+            self.sum, before = found, (do, argument)
         raise AssertionError("a routine must end")
 
     def read(self, addr, half):
@@ -196,6 +198,14 @@ def test_what_a_shared_sequencer_cannot_do_is_refused(changes, text):
     with pytest.raises(ValueError) as caught:
         SHARED.overridden(changes)
     assert str(caught.value) == text
+
+
+def test_a_narrow_parameter_memory_needs_a_shared_sequencer():
+    assert SHARED.overridden(["memory.par_narrow=true"]).memory.par_narrow
+    with pytest.raises(ValueError) as caught:
+        CoreConfig.preset("tiny").overridden(["memory.par_narrow=true"])
+    assert str(caught.value) == (
+        "memory.par_narrow must be False without control.shared, not True")
 
 
 def test_parameter_registers_can_be_left_out():

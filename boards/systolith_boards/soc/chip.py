@@ -1,5 +1,7 @@
 """A whole chip: core, memory and the host's link, and the pins of its board."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, ClockDomain, Const, IOPort, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -15,6 +17,7 @@ from .external import ExternalMemory
 from .litedram import Geometry, litedram
 from .memory import ChipMemory, slave_ports
 from .sdram import Pads, Sdram
+from .words import WordMemory
 
 __all__ = ["Soc", "Top", "top_of"]
 
@@ -57,8 +60,12 @@ class Soc(wiring.Component):
         self.link = Link(divisor=divisor, memory_words=memory_bytes // 4, clock_hz=clock_hz,
                          fingerprint=config.fingerprint)
         self.core = Core(config=config)
-        self.memory = ExternalMemory(config=config.bus, size=memory_bytes) if self.external else \
-            ChipMemory(config=config.bus, size=memory_bytes, single_port=memory == "spram")
+        if self.external:
+            self.memory: Any = ExternalMemory(config=config.bus, size=memory_bytes)
+        else:
+            kind = WordMemory if config.control.shared else ChipMemory
+            self.memory = kind(config=config.bus, size=memory_bytes,
+                               single_port=memory == "spram")
         streams = {name: self.memory.signature.members[name] for name in ("beats", "words")
                    if self.external}
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "alive": Out(1),

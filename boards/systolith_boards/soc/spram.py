@@ -18,7 +18,7 @@ class Spram(wiring.Component):
     Contents are undefined until written. A write and a read in the same cycle are forbidden.
 
     Source: Lattice FPGA-TN-02022, "iCE40 SPRAM Usage Guide": a read takes a cycle, and the output
-    is undefined after a write, so that it is kept here.
+    is undefined after a write, so that it is kept here, unless nobody needs it then.
 
     Timing: as of ``systolith_hw.ram.Ram``.
 
@@ -26,16 +26,19 @@ class Spram(wiring.Component):
     ----------
     depth : int
         Rows: 16384 or 32768, of 2 or 4 cells.
+    keeps : bool
+        Whether ``read_data`` stays as it is over a write.
 
     Members
     -------
     write_addr, write_data, write_en, read_addr, read_en, read_data
         As of ``Ram`` with ``granularity=8``.
     """
-    def __init__(self, *, depth: int):
+    def __init__(self, *, depth: int, keeps: bool = True):
         if depth not in (ROWS, 2 * ROWS):
             raise ValueError(f"depth must be {ROWS} or {2 * ROWS}, not {depth!r}")
         self.depth = depth
+        self.keeps = keeps
         super().__init__({
             "write_addr": In(range(depth)),
             "write_data": In(32),
@@ -85,13 +88,16 @@ class Spram(wiring.Component):
                     i_STANDBY=Const(0), i_SLEEP=Const(0), i_POWEROFF=Const(1),
                     o_DATAOUT=output.word_select(half, BITS))
             outputs.append(output)
-        fresh = Signal()
-        kept = Signal(32, reset_less=True)
         read_bank = Signal.like(bank, name="read_bank", reset_less=True)
-        m.d.sync += fresh.eq(self.read_en)
         with m.If(self.read_en):
             m.d.sync += read_bank.eq(bank)
         chosen = Mux(read_bank, outputs[-1], outputs[0]) if banks > 1 else outputs[0]
+        if not self.keeps:
+            m.d.comb += self.read_data.eq(chosen)
+            return
+        fresh = Signal()
+        kept = Signal(32, reset_less=True)
+        m.d.sync += fresh.eq(self.read_en)
         m.d.comb += self.read_data.eq(Mux(fresh, chosen, kept))
         with m.If(fresh):
             m.d.sync += kept.eq(chosen)
