@@ -264,7 +264,7 @@ class ExecuteEngine(wiring.Component):
         m.d.comb += self.raise_index.eq(raiser.raise_index)
         wiring.connect(m, weights.wgt, wiring.flipped(self.wgt))
 
-        m.submodules.fork = fork = Fork(shape=RECORD_BITS, ways=2)
+        m.submodules.fork = fork = Fork(shape=RECORD_BITS, ways=2, prompt=True)
         wiring.connect(m, wiring.flipped(self.command), fork.i)
         wiring.connect(m, fork.o[0], weights.command)
         if self.config.control.compact:

@@ -161,7 +161,7 @@ class Fork(wiring.Component):
     """Hands every item of a stream to several takers, each when it is ready.
 
     Timing: nothing is stored; an item stays at ``i`` until the cycle after the last of the takers
-    took it, so that none of them hangs on the others.
+    took it, so that ``i`` hangs on none of them; ``prompt``, until it takes it.
 
     Parameters
     ----------
@@ -169,6 +169,8 @@ class Fork(wiring.Component):
         What an item is.
     ways : int
         Number of takers.
+    prompt : bool
+        Whether an item leaves with its last taker.
 
     Members
     -------
@@ -177,9 +179,10 @@ class Fork(wiring.Component):
     o : ``Out(stream.Signature(shape))`` array
         Each taker's own.
     """
-    def __init__(self, *, shape: ShapeLike, ways: int):
+    def __init__(self, *, shape: ShapeLike, ways: int, prompt: bool = False):
         self.shape = shape
         self.ways = ways
+        self.prompt = prompt
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)).array(ways),
@@ -188,12 +191,13 @@ class Fork(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         had = Signal(self.ways)  # the takers that have the item
-        m.d.comb += self.i.ready.eq(had.all())
+        has = had | Cat(port.ready for port in self.o)
+        m.d.comb += self.i.ready.eq((has if self.prompt else had).all())
         for port, flag in zip(self.o, had, strict=True):
             m.d.comb += [
                 port.valid.eq(self.i.valid & ~flag),
                 Value.cast(port.payload).eq(Value.cast(self.i.payload)),
             ]
         with m.If(self.i.valid):
-            m.d.sync += had.eq(Mux(self.i.ready, 0, had | Cat(port.ready for port in self.o)))
+            m.d.sync += had.eq(Mux(self.i.ready, 0, has))
         return m

@@ -256,7 +256,7 @@ def test_another_order_or_writer_of_records_waits_until_the_pipeline_is_empty(ot
     tb, busy = busy_cycles(FOUR, *({"counts": [40], "param_step": 0, "rings": (5, 0, 6), **order}
                                    for order in ({}, {**other, "result_step": 0}, {})))
     gaps = np.diff(busy)
-    assert gaps[[39, 79]].tolist() == [tb.stages.done + 1] * 2
+    assert gaps[[39, 79]].tolist() == [tb.stages.done + 2] * 2
     assert np.delete(gaps, [39, 79]).tolist() == [1] * 117
 
 
