@@ -334,7 +334,7 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
         "peak": {"changes": ("array.strategy=ecp5", "array.cols=9", "vector.lanes=2")},
         "ternary": {"changes": ("array.rows=32", "array.cols=32", *_TERNARY)},
     }, **_ULX3S, **_ECP5_85F),
-    Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=100,
+    Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=80,
           memory_bytes=48 << 10, **_ORANGECRAB, **_ECP5_25F),
     Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=40,
           memory_bytes=128 << 10, **_ORANGECRAB, **_ECP5_85F),

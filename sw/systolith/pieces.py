@@ -10,12 +10,12 @@ from systolith_hw.isa import ONCE, Opcode
 __all__ = ["GROUP", "ROWS", "RUN", "TILE", "TOKEN", "run_pieces", "sequencer_cycles"]
 
 # Cycles of routines, with those of choosing them.
-BEGIN = 22  # a command, about
-RUN   = 31  # of bytes
-GROUP = 30  # of lanes
+BEGIN = 78  # a command, with what no other unit does meanwhile
+RUN   = 34  # of bytes
+GROUP = 31  # of lanes
 TILE  = 8
-ROWS  = 27  # of loop 0
-TOKEN = 13  # taken or raised
+ROWS  = 26  # of loop 0
+TOKEN = 23  # taken or raised
 
 
 def sequencer_cycles(commands: Sequence[tuple[Opcode, dict]], config: CoreConfig) -> int:

@@ -6,10 +6,12 @@ from functools import cache
 import pytest
 from systolith.cli.measure import RESULTS, Task, measure
 from systolith.shapes import Shape, suite_shapes
+from systolith_boards.boards import BOARDS
 from systolith_hw.config import CoreConfig
 from systolith_sim.device import core_verilog
 
 MOST = 0.035
+MOST_SHARED = 0.1      # of one thing at a time, by what each takes in the mean
 PRESETS = ("demo", "bench16", "ecp5_85f")
 SEEDS = range(1000, 1200)  # not those that the predictions were developed with
 ALWAYS = {*range(1000, 1024), 1080}     # 1080: rows of one word, one a cycle
@@ -72,3 +74,14 @@ def test_products_on_small_cores_take_as_long_as_predicted(shape, results, chang
                           verilog=core_verilog(config, assertions=False)))
     assert report["bit_exact"]
     assert abs(error(report)) <= MOST, report
+
+
+@pytest.mark.parametrize("shape, results", [
+    ((16, 16, 64), "int8"), ((20, 30, 100), "params"), ((1, 50, 200), "int32")])
+def test_a_shared_sequencer_takes_about_as_long_as_predicted(shape, results):
+    config = BOARDS["icebreaker"].config
+    report = measure(Task(config=config, shape=Shape(*shape), results=results,
+                          memory_timing={"latency": 1},
+                          verilog=core_verilog(config, assertions=False)))
+    assert report["bit_exact"]
+    assert abs(error(report)) <= MOST_SHARED, report
