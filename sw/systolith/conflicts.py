@@ -65,9 +65,12 @@ class Conflicts:
             acc[::prod(counts[TILE:-1])] = 0
         return ArrayReads(self._shares("act", act), acc.reshape(count, -1, self.banks["acc"]))
 
-    def array_reads(self, reads: ArrayReads, number: int, begin: float, end: float) -> None:
-        """The array reads what iteration ``number`` says, activations from ``begin`` to ``end``."""
-        self.array["act"].append((begin, end, reads.act))
+    def array_reads(self, reads: ArrayReads, number: int, begin: float, end: float,
+                    rows: float) -> None:
+        """The array reads what iteration ``number`` says, so many ``rows`` of activations from
+        ``begin`` to ``end``."""
+        share = rows / (end - begin)    # of the cycles: tiles of few rows leave some
+        self.array["act"].append((begin, end, reads.act * share))
         tiles = reads.acc[number]
         period = (end - begin) / len(tiles)
         changes = np.flatnonzero((tiles[1:] != tiles[:-1]).any(axis=1)) + 1
@@ -75,7 +78,7 @@ class Conflicts:
             if tiles[first].any():
                 start = begin + self.sums_after
                 self.array["acc"].append((start + first * period, start + after * period,
-                                          tiles[first]))
+                                          tiles[first] * share))
         self.until = begin
 
     def concern(self, values: Mapping[str, Any]) -> bool:
@@ -83,30 +86,35 @@ class Conflicts:
         return "second" in values and (Uses(values).scratchpad
                                        or values["source_type"] == ElementType.ACC)
 
-    def of_vector(self, values: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
-        """Memories that a vector command reads, and its shares of their banks."""
+    def of_vector(self, values: Mapping[str, Any], count: int) -> list[tuple[str, np.ndarray]]:
+        """Memories that a vector command reads, and the shares of their banks in each of ``count``
+        iterations."""
         if not self.concern(values):
             return []
         uses, counts = Uses(values), values["counts"]
         found = []
-        for name, read in (("source", uses.source), ("stream", uses.stream)):
+        for ring, (name, read) in zip(values["ring"], (("source", uses.source),
+                                                       ("stream", uses.stream)), strict=False):
             if read:
                 step = values[f"{name}_step"]
                 strides = strides_of(counts, (step, *values[f"{name}_jumps"]))
-                groups = values[f"{name}_base"] + loop_offsets(counts, strides)
+                base = values[f"{name}_base"]
+                groups = wrap(base + loop_offsets(counts, strides), base, ring)
                 sums = name == "source" and values["source_type"] == ElementType.ACC
                 pitch = (self.config.acc_group_pitch if sums else
                          self.config.act_row_bytes // self.config.vector.lanes)
                 memory = "acc" if sums else "act"
-                found.append((memory, self._shares(memory, groups // pitch)))
+                rows = (groups // pitch).reshape(count, -1)
+                found.append((memory, np.array([self._shares(memory, own) for own in rows])))
         return found
 
-    def vector_end(self, shares: list[tuple[str, np.ndarray]], begin: float,
+    def vector_end(self, shares: list[tuple[str, np.ndarray]], number: int, begin: float,
                    cycles: float) -> float:
-        """When reads end that begin at ``begin`` and alone take ``cycles``."""
+        """When reads of iteration ``number`` end that begin at ``begin`` and alone take
+        ``cycles``."""
         met: list[tuple[float, float, float]] = []   # from, until, share of the reads that wait
-        for memory, own in shares:
-            readings = self.array[memory]
+        for memory, of_each in shares:
+            own, readings = of_each[number], self.array[memory]
             while readings and readings[0][1] <= begin:
                 del readings[0]
             met += [(start, end, float(own @ banks)) for start, end, banks in readings

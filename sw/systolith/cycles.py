@@ -343,7 +343,7 @@ class _Prediction:
                     weights = swap + (tiles - 2) * period + height
                     swap += (tiles - 1) * period
                 rows_end = swap + rows
-                self.conflicts.array_reads(reads, number, begin, rows_end)
+                self.conflicts.array_reads(reads, number, begin, rows_end, tiles * rows)
                 self.post(slots, number, rows_end + to_sum)
             self.finish(1, rows_end, rows_end + to_sum)
 
@@ -380,7 +380,7 @@ class _Prediction:
             if order not in (None, now):
                 time = max(time, written)
             order = now
-            shares = self.conflicts.of_vector(values)
+            shares = self.conflicts.of_vector(values, count)
             if shares:  # what the array reads at that time comes first
                 seen = None
                 while self.conflicts.until <= time and seen != (seen := self._progress()):
@@ -388,7 +388,7 @@ class _Prediction:
             for number in range(count):
                 token = yield from self.take(slots, number)
                 time = max(time, token + self.group_read)
-                time = self.conflicts.vector_end(shares, time, groups * cycles)
+                time = self.conflicts.vector_end(shares, number, time, groups * cycles)
                 end = time - cycles + rows
                 self.post(slots, number, end + to_result)
             free, written = time + VECTOR_NEXT, end + to_result

@@ -52,8 +52,8 @@ def test_a_vector_command_waits_while_the_array_reads_its_bank(row, source, end)
 def vector_end(array, unit, begin=50, sums_after=0):
     """When reads end that alone take 100 cycles, beside an array that reads from 100 to 400."""
     conflicts = Conflicts(CONFIG, sums_after)
-    conflicts.array_reads(conflicts.of_execute(array, 1), 0, 100, 400)
-    return conflicts.vector_end(conflicts.of_vector(unit), begin, 100)
+    conflicts.array_reads(conflicts.of_execute(array, 1), 0, 100, 400, 300)
+    return conflicts.vector_end(conflicts.of_vector(unit, 1), 0, begin, 100)
 
 
 @pytest.mark.parametrize("row, fields, end", [
@@ -73,11 +73,11 @@ def test_sums_of_several_iterations_lie_where_each_is():
         counts=[64, 1, 2, 1, 1, 2], act_row=BANK, act_strides=[1, 0, 0, 0, 0, 0], acc_row=0,
         acc_strides=[1, 0, 0, 0, 0, HALF], wgt_row=0, k_last=16))
     reads = conflicts.of_execute(fields, 2)
-    conflicts.array_reads(reads, 0, 100, 200)
-    conflicts.array_reads(reads, 1, 200, 300)
-    own = conflicts.of_vector(vector(HALF * ACC_GROUPS // 2, ElementType.ACC))
-    assert conflicts.vector_end(own, 140, 70) == 210    # the first adds in the other bank
-    assert conflicts.vector_end(own, 190, 70) == 310    # the second, from 250 on, in this one
+    conflicts.array_reads(reads, 0, 100, 200, 100)
+    conflicts.array_reads(reads, 1, 200, 300, 100)
+    own = conflicts.of_vector(vector(HALF * ACC_GROUPS // 2, ElementType.ACC), 1)
+    assert conflicts.vector_end(own, 0, 140, 70) == 210    # the first adds in the other bank
+    assert conflicts.vector_end(own, 0, 190, 70) == 310    # the second, from 250 on, in this one
 
 
 def test_what_has_ended_is_forgotten():
@@ -144,3 +144,22 @@ def test_what_needs_results_stays_behind_them():
         ordered(
             program, memory_bytes=4096, spare_row=CONFIG.memory.act_rows - 1)[0].encode())]
     assert "".join(names) == "EVEV"
+
+
+def test_iterations_that_change_banks_with_the_array_never_meet_it():
+    conflicts = Conflicts(CONFIG)
+    unit = command(lambda program: program.vector(
+        counts=[2, 32, 2], source=0, source_strides=[2, ACC_GROUPS * HALF],
+        result_strides=[2, 64], source_type=ElementType.ACC, second=Operand.IMMEDIATE,
+        param_step=0))
+    conflicts.array_reads(conflicts.of_execute(execute(BANK, accumulate=True), 1), 0, 100, 400, 300)
+    own = conflicts.of_vector(unit, 2)
+    assert conflicts.vector_end(own, 0, 150, 100) == 500    # in the bank that the array adds to
+    assert conflicts.vector_end(own, 1, 150, 100) == 250
+
+
+def test_an_array_that_reads_half_of_the_time_leaves_the_other_half():
+    conflicts = Conflicts(CONFIG)
+    conflicts.array_reads(conflicts.of_execute(execute(0), 1), 0, 100, 400, 150)
+    own = conflicts.of_vector(vector(0, ElementType.INT8), 1)
+    assert conflicts.vector_end(own, 0, 100, 100) == 300
