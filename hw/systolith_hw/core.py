@@ -270,7 +270,8 @@ class Core(wiring.Component):
         m.d.sync += first.valid.eq(0)
         for source in (deadlock, overflow, dispatcher.error,
                        *(engine.error for engine in reversed(engines))):
-            if not self.config.control.compact:
+            # An overflow is found late enough: the core may be done in the next cycle.
+            if not self.config.control.compact and source is not overflow:
                 found = Signal(error_layout)
                 m.d.sync += found.eq(source)
                 source = found
