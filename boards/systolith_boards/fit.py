@@ -84,6 +84,8 @@ def draw(family: str, seed: int) -> tuple[Board, tuple[str, ...]]:
     while True:
         changes = tuple(f"{field}={str(rng.choice(values)).lower()}"
                         for field, values in _CHOICES[family].items() if rng.random() < 0.6)
+        if board.config.control.shared:     # those have weights of their own
+            changes += ("control.shared=false", "memory.par_narrow=false")
         try:
             array = board.config.overridden(list(changes)).array
         except ValueError:
