@@ -24,12 +24,11 @@ from .reads import (
     ADDRESS_BITS,
     BEATS,
     GroupReader,
-    group_layout,
+    group_ports,
     head_layout,
     settings_layout,
 )
 from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports
-from .scratchpad import ReadPort
 from .semaphore import Raiser, at_level
 from .stages import Stages, beats_of
 from .transfer import ring_row
@@ -93,22 +92,10 @@ class GroupSequencer(wiring.Component):
         self.config = config
         self.walks = walks_of(config)
         self.layout = settings_layout(config)
-        act = ReadPort(addr_bits=exact_log2(config.memory.act_rows),
-                       width=8 * config.act_row_bytes)
         super().__init__({
             "command": In(stream.Signature(RECORD_BITS)),
             "halt": In(1),
-            "acc_valid": Out(1),
-            "acc_row": Out(range(config.memory.acc_rows)),
-            "acc_ready": In(1),
-            "bias": Out(ReadPort(addr_bits=exact_log2(config.memory.par_rows),
-                                 width=32 * config.vector.lanes)),
-            **({"source": Out(act), "stream": Out(act)} if config.vector.elementwise else {}),
-            "issue": Out(1),
-            "group": Out(group_layout(config)),
-            "beat": Out(range(beats_of(4, config))),
-            "source_read": Out(1), "stream_read": Out(1),
-            "value_read": Out(1), "sum_read": Out(1), "record": Out(ADDRESS_BITS),
+            **group_ports(config),
             "settings": Out(data.ArrayLayout(self.layout, 2)),
             "function_first": Out(1),
             "retire": In(1),

@@ -21,8 +21,8 @@ from .record import INDEX_BITS, error_layout
 from .scratchpad import ReadPort
 from .stages import Stages, beats_of
 
-__all__ = ["ADDRESS_BITS", "BEATS", "GroupReader", "group_layout", "head_layout",
-           "settings_layout"]
+__all__ = ["ADDRESS_BITS", "BEATS", "GroupReader", "group_layout", "group_ports",
+           "head_layout", "settings_layout"]
 
 ADDRESS_BITS = 16   # of lane groups
 RECORD_NUMBER_BITS = 8
@@ -78,6 +78,25 @@ def head_layout(config: CoreConfig) -> data.StructLayout:
         **dict.fromkeys(BEATS, exact_log2(beats_of(4, config)))})
 
 
+def group_ports(config: CoreConfig) -> dict[str, wiring.Member]:
+    """The memories that groups are read from, and what is said of those that are: members of
+    ``GroupReader`` and of ``GroupSequencer``."""
+    act = ReadPort(addr_bits=exact_log2(config.memory.act_rows), width=8 * config.act_row_bytes)
+    return {
+        "acc_valid": Out(1),
+        "acc_row": Out(range(config.memory.acc_rows)),
+        "acc_ready": In(1),
+        "bias": Out(ReadPort(addr_bits=exact_log2(config.memory.par_rows),
+                             width=32 * config.vector.lanes)),
+        **({"source": Out(act), "stream": Out(act)} if config.vector.elementwise else {}),
+        "issue": Out(1),
+        "group": Out(group_layout(config)),
+        "beat": Out(range(beats_of(4, config))),
+        "source_read": Out(1), "stream_read": Out(1),
+        "value_read": Out(1), "sum_read": Out(1), "record": Out(ADDRESS_BITS),
+    }
+
+
 class GroupReader(wiring.Component):
     """Reads group after group, each of its operands when its bank is free.
 
@@ -109,23 +128,11 @@ class GroupReader(wiring.Component):
     """
     def __init__(self, *, config: CoreConfig):
         self.config = config
-        act = ReadPort(addr_bits=exact_log2(config.memory.act_rows),
-                       width=8 * config.act_row_bytes)
         super().__init__({
             "i": In(stream.Signature(head_layout(config))),
             "allowed": In(1),
             "halt": In(1),
-            "acc_valid": Out(1),
-            "acc_row": Out(range(config.memory.acc_rows)),
-            "acc_ready": In(1),
-            "bias": Out(ReadPort(addr_bits=exact_log2(config.memory.par_rows),
-                                 width=32 * config.vector.lanes)),
-            **({"source": Out(act), "stream": Out(act)} if config.vector.elementwise else {}),
-            "issue": Out(1),
-            "group": Out(group_layout(config)),
-            "beat": Out(range(beats_of(4, config))),
-            "source_read": Out(1), "stream_read": Out(1),
-            "value_read": Out(1), "sum_read": Out(1), "record": Out(ADDRESS_BITS),
+            **group_ports(config),
             "busy": Out(1),
             "error": Out(error_layout),
         })

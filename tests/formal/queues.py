@@ -106,16 +106,17 @@ class Commands(Specification):
 
 class EachOnce(Specification):
     """Every item of a forked stream reaches each taker once, unchanged, before the next one."""
-    def __init__(self, *, ways: int):
-        super().__init__(Fork(shape=2, ways=ways))
+    def __init__(self, *, ways: int, prompt: bool = False):
+        super().__init__(Fork(shape=2, ways=ways, prompt=prompt))
 
     def properties(self, m, dut):
         self.given(m, self.held(m, dut.i.valid, dut.i.ready, dut.i.payload, "i"))
         has = []
         for i, port in enumerate(dut.o):
             had = Signal(name=f"had{i}")
-            m.d.sync += had.eq((had | (port.valid & port.ready)) & ~(dut.i.valid & dut.i.ready))
-            has.append(had)
+            take = port.valid & port.ready
+            m.d.sync += had.eq((had | take) & ~(dut.i.valid & dut.i.ready))
+            has.append(had | take if dut.prompt else had)
             self.require(m, port.valid == (dut.i.valid & ~had), "each taker has an item once")
             self.require(m, ~port.valid | (port.payload == dut.i.payload), "unchanged")
             self.require(m, self.held(m, port.valid, port.ready, port.payload, f"o{i}"),
@@ -170,11 +171,19 @@ PROOFS = (
         )),
     Proof(
         name="fork", block="fifo.py",
-        claim="Fork to 3 takers: every item reaches each of them once, unchanged, and leaves with "
-              "the last; offers stand",
+        claim="Fork to 3 takers: every item reaches each of them once, unchanged, and leaves "
+              "when the last has it; offers stand",
         make=lambda: EachOnce(ways=3),
         bugs=(
             Bug("an item taken twice", "hw/systolith_hw/fifo.py",
                 "port.valid.eq(self.i.valid & ~flag)", "port.valid.eq(self.i.valid)", RUN),
+        )),
+    Proof(
+        name="fork-prompt", block="fifo.py",
+        claim="The same of a prompt one, from which an item leaves with the last",
+        make=lambda: EachOnce(ways=3, prompt=True),
+        bugs=(
+            Bug("an item that stays", "hw/systolith_hw/fifo.py",
+                "(has if self.prompt else had).all()", "had.all()", RUN),
         )),
 )
