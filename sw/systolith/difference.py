@@ -5,6 +5,7 @@ windows: stretches of commands in which no row is written by two of them. After 
 that its commands wrote are read on both devices (``observe.Probe``), so that each difference
 belongs to one command, and the first of those had equal operands: memories outlast the end of a
 program, and semaphores get the values that they would have. Engines overlap inside a window only.
+The commands that load what stays in the core come before the program's own.
 What differs only when they overlap further is found by running longer and longer beginnings.
 """
 
@@ -44,7 +45,8 @@ class Difference:
     Parameters
     ----------
     run, step, command : int
-        Which of the inputs, which program of the network and which of its commands; from 0.
+        Which of the inputs, which program of the network and which of its commands, from 0; those
+        that load what stays in the core come before it: the last of them is -1.
     memory : str
         What it wrote: ``act``, ``acc`` or ``memory``; ``""`` where only one device stopped.
     place : Place or None
@@ -121,10 +123,20 @@ def first_difference(network: Network, devices: Sequence[Device], inputs: Sequen
                 for name, tensor in zip(step.inputs, step.image.inputs, strict=True)])
             if pair.whole_differs():
                 found = pair.search(begin)
-                return Difference(run=run, step=number, **found)
+                return Difference(run=run, step=number, **_numbered(
+                    step.image.setup_commands, **found))
             here |= dict(zip(step.outputs, pair.outputs(), strict=True))
             advance()
     return None
+
+
+def _numbered(setup: int, *, command: int, loaded: dict[str, list[int]], around: dict[int, str],
+              **others: Any) -> dict[str, Any]:
+    """Fields of ``Difference`` of commands that were counted from the first of ``setup`` on."""
+    return {**others, "command": command - setup,
+            "loaded": {name: [number - setup for number in numbers]
+                       for name, numbers in loaded.items()},
+            "around": {number - setup: text for number, text in around.items()}}
 
 
 def _silent(text: str, parts: int) -> Callable[[], None]:
@@ -133,7 +145,8 @@ def _silent(text: str, parts: int) -> Callable[[], None]:
 
 def _probe_at(image: Image) -> int:
     """First byte behind an image and a copy of its program with a credit of each semaphore."""
-    return aligned(image.memory_bytes + (image.commands + 64) * COMMAND_BYTES, 4096)
+    commands = image.setup_commands + image.commands
+    return aligned(image.memory_bytes + (commands + 64) * COMMAND_BYTES, 4096)
 
 
 @dataclass
@@ -150,7 +163,7 @@ class _Program:
     """The commands of an image, and what each reads and writes."""
     def __init__(self, image: Image, config: CoreConfig):
         self.image, self.config = image, config
-        program = image.program
+        program = image.setup + image.program
         self.records = [program[start:start + COMMAND_BYTES]
                         for start in range(0, len(program), COMMAND_BYTES)]
         self.commands = decode_program(program)
@@ -162,8 +175,9 @@ class _Program:
         values: dict[int, int] = {}
         window = self._window(0, values)
         for number, (_, writes) in enumerate(self.touched):
-            if any((window.writers[name][rows] >= 0).any() for name, rows in writes
-                   if name in SHOWN):
+            again = any((window.writers[name][rows] >= 0).any() for name, rows in writes
+                        if name in SHOWN)
+            if again or number == self.image.setup_commands > 0:
                 yield window
                 window = self._window(number, values)
             self._mark(window, number)
@@ -171,11 +185,9 @@ class _Program:
         yield window
 
     def beginning(self, end: int) -> _Window:
-        """The first ``end`` commands; writers are the last ones."""
-        window = self._window(0, {})
-        for number in range(end):
-            self._mark(window, number)
-        return window
+        """Commands before ``end``, but for those that load what stays in the core; writers are the
+        last ones."""
+        return self.part(self._window(self.image.setup_commands, {}), end)
 
     def part(self, window: _Window, end: int) -> _Window:
         """A window up to another end."""
@@ -229,7 +241,7 @@ class _Pair:
     def _prepare(self) -> None:
         for device, probe in zip(self.devices, self.probes, strict=True):
             device.write(0, bytes(self.image.memory_bytes))
-            self.image.install(device)
+            self.image.write(device)
             for tensor, array in zip(self.image.inputs, self.inputs, strict=True):
                 device.write(tensor.address, tensor.to_bytes(array))
             probe.clear()
@@ -243,20 +255,29 @@ class _Pair:
             Both stop for the same reason at the same command.
         """
         errors = []
+        shown = first - self.image.setup_commands   # as it is numbered
         for device in self.devices:
             try:
                 device.run(address, commands)
                 errors.append(None)
             except CoreError as error:
-                errors.append(CoreError(error.code, max(0, error.index - skipped) + first))
+                errors.append(CoreError(error.code, max(0, error.index - skipped) + shown))
         if errors[0] is not None and str(errors[0]) == str(errors[1]):
             raise errors[0]
         return errors[0], errors[1]
 
+    def _set_up(self) -> tuple[Any, Any]:
+        """Load what stays in the core, as ``_run``."""
+        if not self.image.setup_commands:
+            return None, None
+        return self._run(self.image.setup_address, self.image.setup_commands, 0, 0)
+
     def whole_differs(self) -> bool:
         """Whether the program leaves other bytes, or stops on one of the devices."""
         self._prepare()
-        if any(self._run(self.image.program_address, self.image.commands, 0, 0)):
+        image = self.image
+        if any(self._set_up()) or any(self._run(image.program_address, image.commands, 0,
+                                                image.setup_commands)):
             return True
         first, second = (device.read(0, self.image.memory_bytes) for device in self.devices)
         return not np.array_equal(first, second)
@@ -277,12 +298,14 @@ class _Pair:
             if found:
                 return self._confirmed(program, windows[:number], window, found)
             advance()
-        low, high = 0, self.image.commands     # the same at low, different at high
+        # The same at low, different at high.
+        low, high = self.image.setup_commands, len(program.records)
         advance = begin("looking for what differs only when engines overlap", high.bit_length())
         last: dict[str, Any] = {}
         while high - low > 1 or not last:
             middle = high if high - low == 1 else (low + high) // 2
             self._prepare()
+            self._set_up()
             found = self._observe(program, program.beginning(middle))
             if found:
                 high, last = middle, found
@@ -324,6 +347,7 @@ class _Pair:
         errors = self._run(address, len(records), len(head), window.first)
         if any(errors):
             command = min(error.index for error in errors if error is not None)
+            command += self.image.setup_commands
             return {"command": command, "memory": "", "place": None, "differing": 0,
                     "written": 0, **_around(program, command), "values": tuple(
                         "ran on" if error is None else str(error) for error in errors)}

@@ -23,7 +23,7 @@ from .model.state import CopiesDiffer
 __all__ = ["Image", "Segment", "Stored", "Tensor", "pack_file", "unpack_file"]
 
 MAGIC = b"SLITH\r\n\x1a"
-VERSION = 3
+VERSION = 4
 KIND = "image"     # of what a file holds
 COPIES = 64         # of the model that run side by side, at most,
 COPIED_BYTES = 1 << 26  # and their system memory
@@ -199,8 +199,10 @@ class Image(Stored):
         System memory that it uses, from the window's first byte.
     program_address, commands : int
     segments : tuple of Segment
-        Program, weights and parameters.
+        Programs, weights and parameters.
     inputs, outputs : tuple of Tensor
+    setup_address, setup_commands : int
+        A program that loads what stays in the core from run to run; 0 commands where nothing does.
     """
     fingerprint: int
     memory_bytes: int
@@ -209,6 +211,8 @@ class Image(Stored):
     segments: tuple[Segment, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    setup_address: int = 0
+    setup_commands: int = 0
 
     def to_bytes(self) -> bytes:
         """The image as one file's contents."""
@@ -216,6 +220,7 @@ class Image(Stored):
             "kind": KIND,
             "fingerprint": f"{self.fingerprint:016x}", "memory_bytes": self.memory_bytes,
             "program_address": self.program_address, "commands": self.commands,
+            "setup_address": self.setup_address, "setup_commands": self.setup_commands,
             "segments": [[s.address, len(s.data)] for s in self.segments],
             "inputs": [asdict(t) for t in self.inputs],
             "outputs": [asdict(t) for t in self.outputs],
@@ -231,6 +236,7 @@ class Image(Stored):
             offset += length
         return cls(fingerprint=int(data["fingerprint"], 16), memory_bytes=data["memory_bytes"],
                    program_address=data["program_address"], commands=data["commands"],
+                   setup_address=data["setup_address"], setup_commands=data["setup_commands"],
                    segments=tuple(segments), inputs=tuple(Tensor(**t) for t in data["inputs"]),
                    outputs=tuple(Tensor(**t) for t in data["outputs"]))
 
@@ -242,10 +248,33 @@ class Image(Stored):
     @property
     def program(self) -> bytes:
         """The commands."""
-        return next(s.data for s in self.segments if s.address == self.program_address)
+        return self._segment(self.program_address)
+
+    @property
+    def setup(self) -> bytes:
+        """The commands that load what stays in the core; none where nothing does."""
+        return self._segment(self.setup_address) if self.setup_commands else b""
+
+    def _segment(self, address: int) -> bytes:
+        return next(s.data for s in self.segments if s.address == address)
 
     def install(self, device: Device) -> None:
-        """Write program, weights and parameters to the memory of ``device``.
+        """Write programs, weights and parameters to the memory of ``device``, and load what stays
+        in its core, where it is until another image's program runs.
+
+        Raises
+        ------
+        ValueError
+            The device has another configuration, or too little memory.
+        CoreError
+            The core stopped.
+        """
+        self.write(device)
+        if self.setup_commands:
+            device.run(self.setup_address, self.setup_commands)
+
+    def write(self, device: Device) -> None:
+        """Write programs, weights and parameters to the memory of ``device``.
 
         Raises
         ------

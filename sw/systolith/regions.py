@@ -38,10 +38,12 @@ class Regions:
         return Tensor(name=name, address=self.take(item * prod(shape)), shape=tuple(shape),
                       dtype=dtype, strides=tuple(strides))
 
-    def image(self, program: Program, inputs: Sequence[Tensor],
-              outputs: Sequence[Tensor]) -> Image:
-        """The image of a complete program."""
+    def image(self, program: Program, inputs: Sequence[Tensor], outputs: Sequence[Tensor], *,
+              setup: Program | None = None) -> Image:
+        """The image of a complete program, and of what runs once before it."""
         address = self.keep(program.encode())
+        once = {"setup_address": self.keep(setup.encode()),
+                "setup_commands": len(setup.records)} if setup else {}
         return Image(fingerprint=program.config.fingerprint, memory_bytes=self.end,
-                     program_address=address, commands=len(program.records),
+                     program_address=address, commands=len(program.records), **once,
                      segments=tuple(self.segments), inputs=tuple(inputs), outputs=tuple(outputs))

@@ -42,7 +42,7 @@ def test_a_compiled_network_shows_what_compile_printed_and_what_is_in_it(run, ru
     report = run_json("inspect", "kws.slith")
     config = CoreConfig.preset("bench16").overridden([few])
     assert (report["core"], report["fingerprint"], report["version"]) == (
-        "bench16", f"{config.fingerprint:016x}", 3)
+        "bench16", f"{config.fingerprint:016x}", 4)
     assert report["host_ops"] == ["12:softmax"]
     assert [layer["layer"] for layer in report["layers"] if layer["host"]] == ["12:softmax"]
     assert [step["on"] for step in report["steps"]] == ["core", "host"]

@@ -12,6 +12,7 @@ from systolith.device import open_device
 from systolith.models.evaluate import evaluate
 from systolith.models.read import read_model
 from systolith.picture import load_timeline
+from systolith.presets import named_bus, named_config
 from systolith_hw.config import CoreConfig
 
 # Multiplications a cycle of 256, at least, over the whole network.
@@ -50,6 +51,25 @@ def test_a_trained_model_equals_its_reference_and_keeps_the_array_busy(name):
     macs = sum(layer.macs for layer in network.layers)
     print(f"{name}: {cycles[0]} cycles, {network.cycles} predicted")
     assert macs / cycles[0] / config.macs_per_cycle >= share
+    assert abs(network.cycles - cycles[0]) <= 0.05 * cycles[0]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name, most", [("kws", 45_000), ("resnet", 110_000)])
+def test_beside_a_boards_slow_memory_weights_stay_and_cycles_are_as_predicted(name, most):
+    graph = read_model(references.stored("mlperf_tiny", TRAINED[name][0]))
+    config, bus = named_config("ulx3s_85f").overridden(["array.strategy=generic"]), named_bus(
+        "ulx3s_85f")
+    network = compile_model(graph, config=config, bus=bus)
+    x = np.random.default_rng(12).integers(
+        -128, 128, (2, *network.inputs[0].shape[1:])).astype(np.int8)
+    cycles = []
+    with open_device("rtl", config, memory_bytes=network.memory_bytes, latency=bus.latency,
+                     bandwidth=bus.words, shared=True) as device:
+        found, = network.run(device, x, each=lambda: cycles.append(device.counters()["cycles"]))
+    assert np.array_equal(found, evaluate(graph, {graph.inputs[0]: x})[graph.outputs[0]])
+    print(f"{name}: {cycles} cycles, {network.cycles} predicted")
+    assert network.resident_bytes and max(cycles) <= most
     assert abs(network.cycles - cycles[0]) <= 0.05 * cycles[0]
 
 

@@ -12,6 +12,7 @@ CORES = {
     "3x5": core(3, 5, 2, {"act_rows": 2048}),
     "5x3 least loops": core(5, 3, 1, {"act_rows": 2048, "acc_rows": 16}, LEAST),
     "4x3 lanes with gaps": core(4, 3, 4),
+    "wide rows": core(16, 8, 4, {"act_rows": 2048}, bits=64),
     "small memories": core(8, 8, 2, {"act_rows": 128, "act_banks": 1, "wgt_rows": 64,
                                      "acc_rows": 16}),
     "int4 cells": CoreConfig().overridden(

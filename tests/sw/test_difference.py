@@ -16,7 +16,7 @@ from systolith.observe import Probe
 from systolith.program import decode_program
 from systolith.written import Places
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import COMMANDS, Opcode
+from systolith_hw.isa import COMMANDS, Memory, Opcode
 
 CORES = {
     "8x8": core(8, 8, 2),
@@ -37,7 +37,8 @@ class Case:
         self.image, = self.network.images
         self.x = np.random.default_rng(6).integers(
             -128, 128, self.network.inputs[0].shape).astype(np.int8)
-        program = self.image.program
+        program = self.image.setup + self.image.program
+        self.setup = self.image.setup_commands
         self.records = [program[at:at + 64] for at in range(0, len(program), 64)]
         self.commands = decode_program(program)
 
@@ -102,11 +103,11 @@ def test_one_flipped_bit_is_found_where_it_was_flipped(case, opcode, seed):
         column = rng.choice(case.columns(number, memory, row))
         found = case.search(record=case.records[number], harm=flip(memory, row, column))
     assert (found.command, found.memory, found.place.row, found.place.column) == (
-        number, memory, row, column)
+        number - case.setup, memory, row, column)
     assert found.differing == 1 <= found.written and not found.overlapping
     assert ((found.values[0] ^ found.values[1]) & 0xffffffff).bit_count() == 1
-    assert list(found.around) == list(range(max(0, number - 3),
-                                            min(len(case.records), number + 4)))
+    assert list(found.around) == [at - case.setup for at in range(
+        max(0, number - 3), min(len(case.records), number + 4))]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -119,14 +120,15 @@ def test_results_off_by_one_are_found_at_the_first(case, seed):
         other = COMMANDS[Opcode.VECTOR].encode({
             **fields, "zero_point": fields["zero_point"] + (1 if number % 2 else -1)})
         found = case.search(record=case.records[number], other=other)
-    assert (found.command, found.memory) == (number, "act")
+    assert (found.command, found.memory) == (number - case.setup, "act")
     assert abs(found.values[0] - found.values[1]) == 1
 
 
 def test_a_command_that_writes_beside_its_rows_is_named_not_the_rows_own(case):
     rng = random.Random(case.config.name)
     number = next(number for number, (opcode, fields) in enumerate(case.commands)
-                  if opcode == Opcode.LOAD and fields["memory"] == 1)
+                  if opcode == Opcode.LOAD and fields["memory"] == Memory.PAR
+                  and any(case.writes(before) for before in range(number)))
     assert case.records.count(case.records[number]) == 1
     loaded = np.concatenate([rows for at in range(number) for name, rows in [
         case.writes(at) or ("", np.zeros(0, int))] if name == "act"])
@@ -135,25 +137,29 @@ def test_a_command_that_writes_beside_its_rows_is_named_not_the_rows_own(case):
         row, column = rng.choice(loaded.tolist()), rng.randrange(3)
         found = case.search(record=case.records[number], harm=flip("act", row, column))
     assert (found.command, found.memory, found.place.row, found.place.column) == (
-        number, "act", row, column)
+        number - case.setup, "act", row, column)
     assert (found.place.tile, found.place.element) == (-1, {})
+
+
+def test_weights_that_stay_and_that_do_not_are_both_looked_into():
+    assert {bool(Case(name).setup) for name in CORES} == {True, False}
 
 
 def test_weights_that_were_loaded_from_elsewhere_show_where_they_are_used(case):
     number = next(number for number, (opcode, fields) in enumerate(case.commands)
-                  if opcode == Opcode.LOAD and fields["memory"] == 1)
+                  if opcode == Opcode.LOAD and fields["memory"] == Memory.WGT)
     _, fields = case.commands[number]
     other = COMMANDS[Opcode.LOAD].encode({**fields, "memory_base": fields["memory_base"] + 1})
     found = case.search(record=case.records[number], other=other)
-    assert case.commands[found.command][0] == Opcode.EXECUTE
-    assert number in found.loaded["wgt"]
+    assert case.commands[found.command + case.setup][0] == Opcode.EXECUTE
+    assert number - case.setup in found.loaded["wgt"]
 
 
 def test_a_device_that_stops_is_a_difference(case):
     number = case.some(random.Random(1), Opcode.VECTOR)
     found = case.search(record=case.records[number], other=bytes([9]) + case.records[number][1:])
-    assert (found.command, found.memory, found.place) == (number, "", None)
-    assert found.values[0] == "ran on" and f"command {number}" in found.values[1]
+    assert (found.command, found.memory, found.place) == (number - case.setup, "", None)
+    assert found.values[0] == "ran on" and f"command {number - case.setup}" in found.values[1]
 
 
 def test_when_both_stop_that_is_the_answer(case):
@@ -161,7 +167,7 @@ def test_when_both_stop_that_is_the_answer(case):
     fault = {"record": case.records[number], "other": bytes([9]) + case.records[number][1:]}
     devices = [FaultyDevice(case.config, memory_bytes=memory_for(case.network), **fault)
                for _ in range(2)]
-    with pytest.raises(CoreError, match=f"command {number}"):
+    with pytest.raises(CoreError, match=f"command {number - case.setup}"):
         first_difference(case.network, devices, [case.x])
 
 
@@ -209,7 +215,7 @@ def test_devices_that_differ_once_only_are_said_to():
         def run(self, program_address, commands, *, params=None):
             super().run(program_address, commands, params=params)
             runs.append(commands)
-            if len(runs) == 2:
+            if len(runs) == 2 + (case.setup > 0):   # memories were cleared first
                 self.memory[case.image.outputs[0].address] ^= 1
 
     size = memory_for(case.network)

@@ -112,7 +112,7 @@ def test_damaged_files_are_refused(tmp_path):
     for change, text in [
         (raw[:-1], "length of image x must be"),
         (raw[:40] + b"?" + raw[41:], "checksum of image x"),
-        (raw[:8] + b"\x01" + raw[9:], "version of image x must be 3, not 1"),
+        (raw[:8] + b"\x01" + raw[9:], "version of image x must be 4, not 1"),
         (b"\x7fELF" + raw[4:], "image must start with the header of a .slith file, not "),
         (b"", "image must start with the header of a .slith file, not b'' as x does"),
     ]:

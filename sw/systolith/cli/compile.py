@@ -14,7 +14,7 @@ from .arrays import named_arrays
 from .options import complete, config_options, configuration, json_option
 from .output import Steps, check_folder, print_facts, print_json, print_table, write_file
 
-__all__ = ["compile_", "layer_facts", "print_layers"]
+__all__ = ["compile_", "layer_facts", "print_layers", "resident_fact"]
 
 
 def layer_facts(layer: Layer, peak: float) -> dict[str, Any]:
@@ -45,6 +45,13 @@ def print_layers(network: Network, peak: float) -> None:
     for layer in network.layers:
         if layer.host and layer.op != "convert":
             click.echo(f"{layer.name} runs on the host: {layer.host}")
+
+
+def resident_fact(network: Network) -> dict[str, str]:
+    """A line about weights that stay in the core, if some do."""
+    if not network.resident_bytes:
+        return {}
+    return {"stays in the core": f"{network.resident_bytes:,} bytes of weights, loaded once"}
 
 
 @click.command("compile", epilog="""
@@ -93,6 +100,7 @@ def compile_(model: Path, preset: str | None, path: str | None, assignments: tup
     if as_json:
         print_json({
             "model": network.name, "file": str(output), "memory_bytes": network.memory_bytes,
+            "resident_bytes": network.resident_bytes,
             "cycles": network.cycles, "macs": macs, "host_ops": network.host_ops,
             "layers": [layer_facts(layer, peak) for layer in network.layers]})
         return
@@ -100,5 +108,6 @@ def compile_(model: Path, preset: str | None, path: str | None, assignments: tup
     print_facts({
         "cycles, predicted": f"{network.cycles:,}",
         "multiplications": f"{macs:,}, {100 * macs / peak / max(1, network.cycles):.0f} % of peak",
+        **resident_fact(network),
         "system memory": f"{network.memory_bytes:,} bytes",
         "file": f"{output}; run it: systolith run {output} --input x.npy"})

@@ -15,7 +15,7 @@ from ..contents import bytes_by_kind, commands_by_engine
 from ..image import VERSION, Image, unpack_file
 from ..models.graph import Graph, Node
 from ..models.read import read_model
-from .compile import layer_facts, print_layers
+from .compile import layer_facts, print_layers, resident_fact
 from .options import json_option
 from .output import print_facts, print_json, print_table
 
@@ -109,6 +109,7 @@ def _show_network(network: Network, file_bytes: int, as_json: bool) -> None:
             "kind": NETWORK, "model": network.name, "version": VERSION, "core": config.name,
             "fingerprint": f"{config.fingerprint:016x}", "file_bytes": file_bytes,
             "memory_bytes": network.memory_bytes, "bytes": sizes, "host_bytes": host_bytes,
+            "resident_bytes": network.resident_bytes,
             "cycles": network.cycles, "host_ops": network.host_ops,
             "inputs": [asdict(port) for port in network.inputs],
             "outputs": [asdict(port) for port in network.outputs],
@@ -126,6 +127,7 @@ def _show_network(network: Network, file_bytes: int, as_json: bool) -> None:
         "programs": f"{len(core)}; {_commands(network.images)}",
         "host": ", ".join(f"{layer.name}" for layer in network.layers if layer.host) or "nothing",
         "cycles, predicted": f"{network.cycles:,}",
+        **resident_fact(network),
         "system memory": f"{network.memory_bytes:,} bytes; {_listed(sizes)}",
         "host's constants": f"{host_bytes:,} bytes",
         "file": f"{file_bytes:,} bytes, version {VERSION}"})

@@ -120,12 +120,14 @@ def _steps(graph: Graph, config: CoreConfig, hosts: dict[str, str], exact: bool,
     """Stretches of nodes that one program, or the host, does one after the other."""
     steps: list[CoreStep | HostStep] = []
     lowered = []
-    for on_host, nodes in _stretches(graph.nodes, hosts):
+    stretches = _stretches(graph.nodes, hosts)
+    alone = [on_host for on_host, _ in stretches].count(False) == 1
+    for on_host, nodes in stretches:
         part = _part(graph, nodes)
         if on_host:
             steps.append(HostStep(graph=part))
             continue
-        found = lower(part, config, exact=exact, bus=bus, memory_bytes=memory_bytes)
+        found = lower(part, config, exact=exact, bus=bus, stay=alone, memory_bytes=memory_bytes)
         lowered.append(found)
         steps.append(CoreStep(image=found.image, inputs=tuple(part.inputs),
                               outputs=tuple(part.outputs)))

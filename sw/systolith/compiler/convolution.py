@@ -9,11 +9,15 @@ columns of the kernel, and some of its rows.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from ..image import Tensor
 from ..layout import Packing
+from ..model.address import loop_offsets
+from ..pieces import run_pieces
+from ..transfers import Bus
 from .emitter import Emitter
 from .maps import FeatureMap, Folded
 from .tiles import Loaded, Results, Tile, Walk, drain, strip_height
@@ -133,9 +137,13 @@ class Gather:
         (height, width, channels) in system memory, with the padding around it, dense within a row.
     stride : int
         Across.
+    bus : Bus
+        The memory that it comes from.
     """
-    def __init__(self, emitter: Emitter, source: Tensor, gathered: Gathered, stride: int):
-        self.emitter, self.source, self.gathered, self.stride = emitter, source, gathered, stride
+    def __init__(self, emitter: Emitter, source: Tensor, gathered: Gathered, *, stride: int,
+                 bus: Bus):
+        self.emitter, self.source, self.gathered = emitter, source, gathered
+        self.stride, self.bus = stride, bus
         self.done = 0
 
     def until(self, row: int) -> None:
@@ -154,17 +162,35 @@ class Gather:
     def _load(self, first: int, count: int, deep: int) -> None:
         gathered, size = self.gathered, self.emitter.config.act_row_bytes
         pitch, pixel, _ = self.source.strides
+        down = [(deep, pitch, gathered.pixel),
+                (count, gathered.step * pitch, gathered.width * size)]
+        # A run for the pixels under the kernel of each output, or for those of all outputs under
+        # each column of the kernel, which are beside each other in memory.
+        ways: list[dict[str, Any]] = [
+            {"loops": [(gathered.width, self.stride * pixel, size), *down],
+             "run_bytes": gathered.pixel, "row_bytes": gathered.pixel}]
+        if self.stride == 1:
+            ways.append({"loops": [(gathered.pixel // pixel, pixel, pixel), *down],
+                         "run_bytes": gathered.width * pixel, "row_bytes": pixel})
+        address = self.source.address + first * gathered.step * pitch
         self.emitter.transfer(
-            "load", [(gathered.width, self.stride * pixel, size), (deep, pitch, gathered.pixel),
-                     (count, gathered.step * pitch, gathered.width * size)],
-            row=gathered.base + first * gathered.width,
-            address=self.source.address + first * gathered.step * pitch,
-            run_bytes=gathered.pixel)
+            "load", row=gathered.base + first * gathered.width, address=address,
+            **min(ways, key=lambda way: self._cycles(address, **way)))
+
+    def _cycles(self, address: int, loops: Sequence[tuple[int, int, int]], run_bytes: int,
+                row_bytes: int) -> float:
+        """What loads take of the bus, or of the scratchpad if that is more."""
+        counts, strides, _ = zip(*loops, strict=True)
+        size = self.emitter.config.bus.data_bytes
+        words, pieces = np.sum([run_pieces(run_bytes, row_bytes, int(offset), size) for offset in
+                                (address + loop_offsets(counts, strides)) % size], axis=0)
+        return max(words / self.bus.words, pieces)
 
 
 def emit_convolution(emitter: Emitter, conv: Convolution, source: FeatureMap | Gathered,
                      target: FeatureMap | Folded, *, gather: Gather | None = None,
-                     before: Callable[[], None] | None = None, then: Then | None = None) -> None:
+                     before: Callable[[], None] | None = None, then: Then | None = None,
+                     strips_first: bool = False) -> None:
     """Append a convolution.
 
     Parameters
@@ -178,13 +204,16 @@ def emit_convolution(emitter: Emitter, conv: Convolution, source: FeatureMap | G
         Called when the first results are about to be written.
     then : callable or None
         Called with image, plane and rows of pixels whose commands have been appended.
+    strips_first : bool
+        Whether pixels get all their channels before the next ones any, if all weights fit: so that
+        fewer are needed at first, or what ``then`` appends is spread over the whole.
     """
     unit = target.channels.unit
     tiles = [_Outputs(emitter, conv, source, range(first, min(len(conv.weights), first + unit)))
              for first in range(0, len(conv.weights), unit)]
-    strips = list(_strips(emitter, target, parts=2 if gather is None else 4))
+    strips = list(_strips(emitter, target, parts=4 if strips_first else 2))
     # What is gathered meets all weights before more of it is needed, if they all fit.
-    order = (product(strips, tiles) if gather is not None and _all_fit(emitter, tiles) else
+    order = (product(strips, tiles) if strips_first and _all_fit(emitter, tiles) else
              ((strip, tile) for tile in tiles for strip in strips))
     for (image, rows, cols), tile in order:
         tile.load()

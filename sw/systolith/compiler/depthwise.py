@@ -136,13 +136,16 @@ class Folding:
         return ((y, x) for y, x in product(range(self.down.phases), range(self.across.phases))
                 if self.down.patches(y) and self.across.patches(x))
 
-    def cycles(self, channels: int, rows: int, load: float) -> float:
-        """Cycles of the array, of ``rows``, for an image, and of the loads of its weights, ``load``
-        for each tile."""
+    def cycles(self, channels: int, config: CoreConfig, load: float) -> float:
+        """Cycles of the array for an image with those of the loads of its weights, ``load`` for
+        each tile; or those of the vector unit, if they are more."""
+        pixels = {phase: self.down.patches(phase[0]) * self.across.patches(phase[1])
+                  for phase in self.phases}
         tiles = sum(len(self.down.cells(y)) * len(self.across.cells(x))
-                    * (max(rows, self.down.patches(y) * self.across.patches(x)) + load)
-                    for y, x in self.phases)
-        return -(-channels // self.depth) * tiles
+                    * (max(config.array.rows, count) + load) for (y, x), count in pixels.items())
+        groups = (sum(pixels.values()) * self.down.patch * self.across.patch
+                  * self.depth // config.vector.lanes)
+        return -(-channels // self.depth) * max(tiles, groups)
 
     def map_of(self, shape: tuple[int, int, int, int], channels: Channels) -> Folded:
         """The map that is read."""
@@ -152,9 +155,9 @@ class Folding:
 
 def folding_of(*, made: Sequence[int], kernel: Sequence[int], stride: Sequence[int],
                dilation: Sequence[int], pads: Border, config: CoreConfig,
-               weights: str, bus: Bus) -> Folding | None:
+               weights: str, bus: Bus | None) -> Folding | None:
     """The folding that takes the fewest cycles of the array and of the bus that its weights come by
-    together, or None where that is hardly fewer than without.
+    together, or of the vector unit, or None where that is hardly fewer than without.
 
     Parameters
     ----------
@@ -162,8 +165,8 @@ def folding_of(*, made: Sequence[int], kernel: Sequence[int], stride: Sequence[i
         Images, height, width and channels of the results.
     weights : str
         Their format.
-    bus : Bus
-        The memory that they come from.
+    bus : Bus or None
+        The memory that they come from; None where they are there.
     """
     rows, lanes = config.array.rows, config.vector.lanes
     cols, width = Packing(config, weights).cols, rows // lanes * lanes
@@ -172,9 +175,9 @@ def folding_of(*, made: Sequence[int], kernel: Sequence[int], stride: Sequence[i
         return None
     packing = Packing(config, weights)
     words = packing.rows(rows, rows) * packing.row_bytes(unit) / config.bus.data_bytes
-    load = words / bus.words
-    plain = -(-made[3] // min(unit, width)) * kernel[0] * kernel[1] * (
-        max(rows, made[1] * made[2]) + load)
+    load = words / bus.words if bus is not None else 0
+    plain = max(-(-made[3] // min(unit, width)) * kernel[0] * kernel[1] * (
+        max(rows, made[1] * made[2]) + load), made[1] * made[2] * -(-made[3] // lanes))
     found: list[tuple[float, int, Folding]] = []
     for down, across in product(range(1, width + 1), repeat=2):
         depth = width // (down * across) // lanes * lanes
@@ -190,7 +193,7 @@ def folding_of(*, made: Sequence[int], kernel: Sequence[int], stride: Sequence[i
                     dilation=dilation[axis], pad=pads[axis][0], cell=(down, across)[axis],
                     patch=patch[axis], early=early[axis])
                     for axis, name in enumerate(("down", "across"))})
-                found.append((folding.cycles(made[3], rows, load), len(found), folding))
+                found.append((folding.cycles(made[3], config, load), len(found), folding))
     best = min(found, default=(plain, 0, None))
     return best[2] if best[0] < LESS * plain else None
 

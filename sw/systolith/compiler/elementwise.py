@@ -31,8 +31,9 @@ class Elementwise(Places):
     scales : dict of str to (int, int) or None
         Of products, by node.
     """
-    def __init__(self, graph: Graph, config: CoreConfig, *, bus: Bus, spread: float):
-        super().__init__(graph, config, bus=bus, spread=spread)
+    def __init__(self, graph: Graph, config: CoreConfig, *, bus: Bus, stay: bool,
+                 spread: float):
+        super().__init__(graph, config, bus=bus, stay=stay, spread=spread)
         self.fast: dict[str, TwoPasses | None] = {}
         self.scales: dict[str, tuple[int, int] | None] = {}
 

@@ -48,11 +48,23 @@ class Emitter:
     config : CoreConfig
     regions : Regions
         Of system memory.
+    stay : bool
+        Whether all weights have a place of their own in the weight scratchpad and stay there.
+
+    Members
+    -------
+    program : Program
+        A draft.
+    setup : Program
+        A draft that loads the weights that stay, before the program's first run.
     """
-    def __init__(self, config: CoreConfig, regions: Regions):
+    def __init__(self, config: CoreConfig, regions: Regions, *, stay: bool = False):
         self.config = config
         self.regions = regions
+        self.stay = stay
         self.program = Program(config=config, draft=True)
+        self.setup = Program(config=config, draft=True)
+        self.staying: dict[tuple[bytes, int], int] = {}     # first rows of weights that stay
         self.next_row = {"wgt": 0, "par": 0, "acc 0": 0, "acc 1": 0}
         self.half = 0
 
@@ -92,14 +104,48 @@ class Emitter:
         self.next_row[where] = start + rows
         return start
 
-    def load_rows(self, memory: Memory, data: bytes, row: int, row_bytes: int) -> None:
-        """Load rows that follow each other."""
+    def state(self) -> dict[str, Any]:
+        """Everything that appending commands changes, for ``restore``."""
+        return {"next_row": dict(self.next_row), "half": self.half,
+                "staying": dict(self.staying), "commands": len(self.program.commands),
+                "setup": len(self.setup.commands)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Have everything as it was."""
+        self.next_row, self.half = dict(state["next_row"]), state["half"]
+        self.staying = dict(state["staying"])
+        del self.program.commands[state["commands"]:]
+        del self.setup.commands[state["setup"]:]
+
+    def load_rows(self, memory: Memory, data: bytes, row: int, row_bytes: int, *,
+                  program: Program | None = None) -> None:
+        """Load rows that follow each other; ``program`` is the one of the operators unless told."""
         address = self.regions.keep(data)
         step = MAX_RUN_BYTES // row_bytes * row_bytes
         for start in range(0, len(data), step):
-            self.program.load(memory=memory, address=address + start,
-                              row=row + start // row_bytes, row_bytes=row_bytes,
-                              run_bytes=min(step, len(data) - start))
+            (self.program if program is None else program).load(
+                memory=memory, address=address + start, row=row + start // row_bytes,
+                row_bytes=row_bytes, run_bytes=min(step, len(data) - start))
+
+    def load_weights(self, data: bytes, row_bytes: int) -> int:
+        """First row of weights, each row of ``row_bytes``.
+
+        Raises
+        ------
+        NoRoom
+        """
+        rows = len(data) // row_bytes
+        if not self.stay:
+            row = self.place("wgt", rows)
+            self.load_rows(Memory.WGT, data, row, row_bytes)
+            return row
+        if (data, row_bytes) not in self.staying:
+            row, most = self.next_row["wgt"], self.config.memory.wgt_rows
+            if row + rows > most:
+                raise NoRoom(f"memory.wgt_rows must be at least {row + rows}, not {most!r}")
+            self.load_rows(Memory.WGT, data, row, row_bytes, program=self.setup)
+            self.staying[data, row_bytes], self.next_row["wgt"] = row, row + rows
+        return self.staying[data, row_bytes]
 
     def load_parameters(self, bias: np.ndarray, multiplier: np.ndarray,
                         shift: np.ndarray) -> int:

@@ -99,6 +99,8 @@ class Lives:
     config : CoreConfig
     bus : Bus
         The memory that the core has.
+    stay : bool
+        Whether weights stay in the core from run to run.
 
     Members
     -------
@@ -116,9 +118,9 @@ class Lives:
     borders : dict of str to Border
         The most padding that convolutions read around each tensor, or what is written in its place.
     """
-    def __init__(self, graph: Graph, config: CoreConfig, *, bus: Bus):
+    def __init__(self, graph: Graph, config: CoreConfig, *, bus: Bus, stay: bool):
         self.graph, self.config, self.channels = graph, config, Channels.of(config)
-        self.bus = bus
+        self.bus, self.stay = bus, stay
         self.last = self._last_uses()
         self.shares = self._shares()
         for _ in range(2):      # a whole as long as its parts, and they as long as it
@@ -217,7 +219,7 @@ class Lives:
             folding = folding_of(
                 made=map_shape(made.shape), kernel=weights.shape[1:3], stride=taker["stride"],
                 dilation=taker["dilation"], pads=taker["pads"], config=self.config,
-                weights=self.format_of(weights.dtype), bus=self.bus)
+                weights=self.format_of(weights.dtype), bus=None if self.stay else self.bus)
             if folding is not None:
                 found[node.output] = folding
         return found

@@ -1,14 +1,16 @@
 """A graph of int8 operators as one program: operator after operator, each on feature maps."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from systolith_hw.config import CoreConfig
+from systolith_hw.formats import BITS
 from systolith_hw.isa import COMMAND_BYTES
 
 from ..cycles import Bus
 from ..image import Image
-from ..models.graph import Graph
+from ..models.graph import PRODUCTS, Graph
 from ..program import Program
 from .moves import without_moves
 from .operators import SUMS, Operators
@@ -75,13 +77,17 @@ class Lowered:
 
 
 def lower(graph: Graph, config: CoreConfig, *, exact: bool = True, bus: Bus | None = None,
-          memory_bytes: int | None = None) -> Lowered:
+          stay: bool = False, memory_bytes: int | None = None) -> Lowered:
     """The image of a graph whose inputs, outputs and everything between are int8.
 
     Parameters
     ----------
-    exact, bus
-        As ``Operators`` has them.
+    exact : bool
+        As ``Operators`` has it.
+    bus : Bus or None
+        The memory that the core has; None: one that gives a word every cycle.
+    stay : bool
+        Whether weights may stay in the core from run to run, which they do where all fit.
     memory_bytes : int or None
         Of system memory, where more is of no use.
 
@@ -93,21 +99,39 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True, bus: Bus | No
         The program does not fit ``memory_bytes``.
     """
     graph = _long_before_sums(without_moves(without_zero_channels(graph)))
-    # Maps that are spread leave gaps in which larger ones may not fit.
-    tries = []
-    for spread in SPREADS:
-        work = Operators(graph, config, exact=exact, bus=bus, spread=spread)
-        tries.append(_appended(graph, work, memory_bytes))
-        if not tries[-1][0].spilled:
-            break
-    work, parts = min(tries, key=lambda done: done[0].spilled)
+
+    def appended(stay: bool) -> tuple[Operators, list[Part]]:
+        # Maps that are spread leave gaps in which larger ones may not fit.
+        tries = []
+        for spread in SPREADS:
+            work = Operators(graph, config, exact=exact, bus=bus or Bus(), stay=stay,
+                             spread=spread)
+            tries.append(_appended(graph, work, memory_bytes))
+            if not tries[-1][0].spilled:
+                break
+        return min(tries, key=lambda done: done[0].spilled)
+
+    found = None
+    if stay and _least_rows(graph, config) <= config.memory.wgt_rows:
+        with suppress(Refused):     # with their gaps they do not
+            found = appended(True)
+    work, parts = found or appended(False)
     outputs = [work.output_of(name) for name in graph.outputs]
     draft = work.emitter.program
-    program, origins = ordered(draft, memory_bytes=work.regions.end,
-                               spare_row=config.memory.act_rows - 1)
-    image = work.regions.image(program, [work.inputs[name] for name in graph.inputs], outputs)
+    (program, origins), (setup, _) = (
+        ordered(commands, memory_bytes=work.regions.end, spare_row=config.memory.act_rows - 1)
+        for commands in (draft, work.emitter.setup))
+    image = work.regions.image(program, [work.inputs[name] for name in graph.inputs], outputs,
+                               setup=setup)
     return Lowered(image=image, draft=draft, parts=parts, origins=origins,
                    macs={node.name: graph.macs(node) for node in graph.nodes})
+
+
+def _least_rows(graph: Graph, config: CoreConfig) -> int:
+    """Rows of the weight scratchpad that weights take at least."""
+    bits = sum(graph.of(node, 1).elements * BITS.get(graph.of(node, 1).dtype, 8)
+               for node in graph.nodes if node.op in PRODUCTS)
+    return -(-bits // (8 * config.wgt_row_bytes))
 
 
 def _appended(graph: Graph, work: Operators,

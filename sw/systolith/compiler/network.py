@@ -7,6 +7,7 @@ constants of those steps one after the other.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..layout import aligned
 from ..models.evaluate import evaluate
 from ..models.graph import Graph
 from ..models.store import graph_from, stored_graph
+from ..program import decode_program
 
 __all__ = ["CoreStep", "HostStep", "Layer", "Network", "Port"]
 
@@ -151,6 +153,12 @@ class Network(Stored):
         """Bytes of system memory that a device needs; whole pages."""
         most = max((image.memory_bytes for image in self.images), default=0)
         return aligned(max(1, most), PAGE_BYTES)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of weights that stay in the core from run to run."""
+        return sum(prod(fields["counts"]) * fields["run_bytes"] for image in self.images
+                   for _, fields in decode_program(image.setup))
 
     @property
     def host_ops(self) -> list[str]:

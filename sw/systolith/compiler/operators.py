@@ -35,7 +35,7 @@ class Operators(Arranging):
 
     Parameters
     ----------
-    graph, config, bus, spread
+    graph, config, bus, stay, spread
         As ``Places`` has them.
     exact : bool
         Whether only operators are taken whose results are the graph's in every byte; otherwise also
@@ -48,9 +48,9 @@ class Operators(Arranging):
     fused : bool
         Whether the next node's commands may be appended with those of the current one.
     """
-    def __init__(self, graph: Graph, config: CoreConfig, *, exact: bool, bus: Bus | None = None,
-                 spread: float = 0):
-        super().__init__(graph, config, bus=bus or Bus(), spread=spread)
+    def __init__(self, graph: Graph, config: CoreConfig, *, exact: bool, bus: Bus, stay: bool,
+                 spread: float):
+        super().__init__(graph, config, bus=bus, stay=stay, spread=spread)
         self.exact = exact
         self.done: set[str] = set()
         self.fused = True
@@ -192,14 +192,16 @@ class Operators(Arranging):
                 return
             self.kept |= {self.root(name) for name in after.inputs}
             whole = self.sum_of(after, [self.map_of(name) for name in after.inputs])
-            emit_convolution(self.emitter, conv, source, target, then=whole.add)
+            emit_convolution(self.emitter, conv, source, target, then=whole.add,
+                             strips_first=True)
             self.end_sum(whole)
             self.done.add(after.name)
             return
         source = self.input_of(x.name, conv.pads)
         gathered = replace(gathered, base=self.take("gathered", gathered.rows))
-        emit_convolution(self.emitter, conv, gathered, **self._target(node), gather=Gather(
-            self.emitter, source, gathered, conv.stride[1]))
+        gather = Gather(self.emitter, source, gathered, stride=conv.stride[1], bus=self.bus)
+        emit_convolution(self.emitter, conv, gathered, **self._target(node), gather=gather,
+                         strips_first=True)
         self.space.give("gathered")
 
     def _target(self, node: Node) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Places(Lives):
 
     Parameters
     ----------
-    graph, config, bus
+    graph, config, bus, stay
         As ``Lives`` has them.
     spread : float
         Banks of the scratchpad: maps up to this size are spread over its banks.
@@ -55,11 +55,12 @@ class Places(Lives):
     spilled : int
         Maps that were moved to system memory.
     """
-    def __init__(self, graph: Graph, config: CoreConfig, *, bus: Bus, spread: float):
-        super().__init__(graph, config, bus=bus)
+    def __init__(self, graph: Graph, config: CoreConfig, *, bus: Bus, stay: bool,
+                 spread: float):
+        super().__init__(graph, config, bus=bus, stay=stay)
         self.spilled = 0
         self.regions = Regions()
-        self.emitter = Emitter(config, self.regions)
+        self.emitter = Emitter(config, self.regions, stay=stay)
         # A row is left to commands that only wait.
         bank_rows = config.memory.act_rows // config.memory.act_banks
         self.space = Space("memory.act_rows", config.memory.act_rows - 1, bank_rows=bank_rows,
@@ -363,8 +364,7 @@ class Places(Lives):
                 "maps", "cells", "aliases", "filled", "kept", "aside", "last", "inputs", "lent",
                 "shares")},
             "space": dict(self.space.used), "marks": dict(self.space.marks),
-            "next": dict(self.emitter.next_row),
-            "half": self.emitter.half, "commands": len(self.emitter.program.commands),
+            "emitter": self.emitter.state(),
             "end": self.regions.end, "segments": len(self.regions.segments)}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -372,8 +372,7 @@ class Places(Lives):
         for name, value in state["places"].items():
             setattr(self, name, copy(value))
         self.space.used, self.space.marks = dict(state["space"]), dict(state["marks"])
-        self.emitter.next_row, self.emitter.half = dict(state["next"]), state["half"]
-        del self.emitter.program.commands[state["commands"]:]
+        self.emitter.restore(state["emitter"])
         self.regions.end = state["end"]
         del self.regions.segments[state["segments"]:]
 

@@ -6,7 +6,7 @@ from itertools import product
 from math import prod
 
 import numpy as np
-from systolith_hw.isa import Memory, WeightFormat
+from systolith_hw.isa import WeightFormat
 
 from ..layout import Packing
 from ..model.address import loop_offsets
@@ -104,10 +104,7 @@ def load_weights(emitter: Emitter, packing: Packing, tile: Tile, part: list[Piec
         tall[:, :count] = tile.weights[start + piece.first:start + piece.end].reshape(-1, count)
         data += packing.pack(tall[:(piece.end - piece.first - 1) * height
                                   + piece.last(tile, height)], height)
-    row_bytes = packing.row_bytes(cols)
-    row = emitter.place("wgt", len(data) // row_bytes)
-    emitter.load_rows(Memory.WGT, data, row, row_bytes)
-    return row
+    return emitter.load_weights(data, packing.row_bytes(cols))
 
 
 def strip_height(emitter: Emitter, height: int, across: int, parts: int) -> int:
