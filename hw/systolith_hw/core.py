@@ -267,13 +267,16 @@ class Core(wiring.Component):
             with m.If(engine.raise_.valid):
                 m.d.sync += raised.eq(engine.raise_index)
         m.d.comb += control.error.eq(first)
-        m.d.sync += first.valid.eq(0)
+        found = []
         for source in (deadlock, overflow, dispatcher.error,
                        *(engine.error for engine in reversed(engines))):
             # An overflow is found late enough: the core may be done in the next cycle.
             if not self.config.control.compact and source is not overflow:
-                found = Signal(error_layout)
-                m.d.sync += found.eq(source)
-                source = found
+                later = Signal(error_layout)
+                m.d.sync += later.eq(source)
+                source = later
+            found.append(source)
+        m.d.sync += first.eq(found[0])
+        for source in found[1:]:
             with m.If(source.valid):
                 m.d.sync += first.eq(source)

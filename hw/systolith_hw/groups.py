@@ -23,6 +23,7 @@ from .narrow import index_bits, walked_bits
 from .reads import (
     ADDRESS_BITS,
     BEATS,
+    GROUPS,
     GroupReader,
     group_ports,
     head_layout,
@@ -200,32 +201,25 @@ class GroupSequencer(wiring.Component):
         words = {"source": source, "second": second, "result": result, "param": param, "row": row,
                  "entry": entry, "position": position}
         m.submodules.reader = reader = GroupReader(config=config)
-        depth = 1 if compact and stages.interval > 1 else 2
-        m.submodules.groups = groups = ShortQueue(depth=depth, shape=head_layout(config))
-        # Apart from the addresses, so that no word of the Verilog depends on itself.
-        m.submodules.checks = checks = ShortQueue(shape=len(good), depth=depth)
-        wiring.connect(m, groups.o, reader.i)
-        new = groups.i.payload
+        new = Signal(head_layout(config))
+        checks = Signal(len(good))
+        free = self._hand_over(m, reader, pass_, new, checks)
         m.d.comb += [
+            checks.eq(Cat(*good)),
             event.eq(Cat(now.raises[i] & at_level(element.last, now.level[i], loops)
                          for i in range(2))),
-            pass_.eq(walker.o.valid & walker.open & room & groups.i.ready & raiser.ready),
+            pass_.eq(walker.o.valid & walker.open & room & free & raiser.ready),
             walker.o.ready.eq(pass_),
             walker.pass_.eq(pass_),
             raiser.event.eq(Mux(pass_, event, 0)),
             raiser.number.eq(now.number),
             raiser.index.eq(now.index),
-            groups.i.valid.eq(pass_),
             *(new[name].eq(value) for name, value in (
                 *words.items(), ("slot", slot), ("event", event.any()), ("first", span_first),
                 ("last", span_last), ("tail", element.last[0]))),
             *(new.uses[name].eq(uses[name]) for name in new.uses.shape().members),
             *(new[name].eq(now[name]) for name in ("index", *BEATS)),
             new.begins.eq(begins),
-            checks.i.valid.eq(pass_),
-            checks.i.payload.eq(Cat(*good)),
-            checks.o.ready.eq(groups.o.ready),
-            reader.allowed.eq(checks.o.payload.all()),
             reader.halt.eq(self.halt),
             *(getattr(self, name).eq(getattr(reader, name)) for name in (
                 "acc_valid", "acc_row", "issue", "group", "beat", "source_read", "stream_read",
@@ -249,10 +243,40 @@ class GroupSequencer(wiring.Component):
         ]
         return m
 
+    def _hand_over(self, m, reader, pass_, new, checks):
+        """Hand groups to the reader: through registers that take one each cycle, so that what
+        passes hangs on no more than how many are there. Returns whether there is room for one."""
+        if self.config.control.compact:
+            depth = 1 if Stages(self.config).interval > 1 else 2
+            m.submodules.groups = groups = ShortQueue(depth=depth, shape=new.shape())
+            # Apart from the addresses, so that no word of the Verilog depends on itself.
+            m.submodules.checks = checked = ShortQueue(depth=depth, shape=len(checks))
+            wiring.connect(m, groups.o, reader.i)
+            m.d.comb += [
+                groups.i.valid.eq(pass_), groups.i.payload.eq(new),
+                checked.i.valid.eq(pass_), checked.i.payload.eq(checks),
+                checked.o.ready.eq(groups.o.ready),
+                reader.allowed.eq(checked.o.payload.all()),
+            ]
+            return groups.i.ready
+        valid = Signal()
+        head = Signal.like(new, name="head", reset_less=True)
+        passed = Signal.like(checks, name="passed", reset_less=True)
+        there = Signal(range(GROUPS + 1))   # on their way to the reader, or waiting there
+        m.d.comb += [reader.i.valid.eq(valid), reader.i.payload.eq(head),
+                     reader.allowed.eq(passed.all())]
+        m.d.sync += [valid.eq(pass_), head.eq(new), passed.eq(checks)]
+        with m.If(pass_ & ~reader.issue):
+            m.d.sync += there.eq(there + 1)
+        with m.Elif(reader.issue & ~pass_):
+            m.d.sync += there.eq(there - 1)
+        return there != GROUPS
+
     def _settings(self, m, now, begins, pass_, vacant):
-        """Settings of the command: as those of the one before, or into the slot that is not its;
-        there is only one where few groups are under way. Also the order of function and scale of
-        all groups under way, the slot of the group, and whether there is room for it."""
+        """Settings of the command: as those of the one before, or into the slot that is not its, a
+        cycle later; there is only one where few groups are under way. Also the order of function
+        and scale of all groups under way, the slot of the group, and whether there is room for
+        it."""
         slots   = [Signal(self.layout, name=f"settings{i}") for i in range(2)]
         current = Signal()
         loaded  = Signal()
@@ -265,9 +289,11 @@ class GroupSequencer(wiring.Component):
             m.d.comb += slot.eq(Mux(begins & ~known, ~current, current))
         with m.If(pass_ & begins):
             m.d.sync += [current.eq(slot), loaded.eq(1), first_order.eq(now.order[0])]
-            for i in range(2):
-                with m.If(slot == i):
-                    m.d.sync += slots[i].eq(now.settings)
+        for i in range(2):
+            filled = Signal(name=f"filled{i}")
+            m.d.sync += filled.eq(pass_ & begins & (slot == i))
+            with m.If(filled):
+                m.d.sync += slots[i].eq(now.settings)
         return slots, first_order, slot, ~begins | (
             (known | free) & (now.same_order | vacant.all()))
 

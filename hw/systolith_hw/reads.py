@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from .cells import check
 from .config import CoreConfig
 from .fifo import ShortQueue
 from .isa import (
@@ -21,11 +22,12 @@ from .record import INDEX_BITS, error_layout
 from .scratchpad import ReadPort
 from .stages import Stages, beats_of
 
-__all__ = ["ADDRESS_BITS", "BEATS", "GroupReader", "group_layout", "group_ports",
+__all__ = ["ADDRESS_BITS", "BEATS", "GROUPS", "GroupReader", "group_layout", "group_ports",
            "head_layout", "settings_layout"]
 
 ADDRESS_BITS = 16   # of lane groups
 RECORD_NUMBER_BITS = 8
+GROUPS = 3          # that a reader keeps waiting; as many as are needed for one each cycle
 ENTRY_BITS = 9      # of a function table
 BEATS = ("beats", "source_beats", "stream_beats", "result_beats")
 
@@ -145,8 +147,8 @@ class GroupReader(wiring.Component):
         row_bits = exact_log2(config.act_row_bytes // config.vector.lanes)
         heads, allowed = self.i, self.allowed
         if not config.control.compact:
-            # Once more in registers, so that a group's checks are known as one bit.
-            m.submodules.heads = queue = ShortQueue(depth=2, shape=data.StructLayout({
+            # A group's checks are known as one bit.
+            m.submodules.heads = queue = ShortQueue(depth=GROUPS, shape=data.StructLayout({
                 "head": head_layout(config), "allowed": 1}))
             m.d.comb += [
                 queue.i.valid.eq(self.i.valid),
@@ -154,6 +156,7 @@ class GroupReader(wiring.Component):
                 queue.i.payload.allowed.eq(self.allowed),
                 self.i.ready.eq(queue.i.ready),
             ]
+            check(m, platform, ~self.i.valid | self.i.ready, "there is room for each group")
             heads = stream.Signature(head_layout(config)).create()
             allowed = queue.o.payload.allowed
             m.d.comb += [

@@ -24,8 +24,8 @@ class ExternalMemory(wiring.Component):
     answered when the memory has accepted its last word; what is asked for after that comes after
     it. Addresses wrap at the memory's size.
 
-    Timing: a word is offered to the memory two cycles after its burst came; one that the memory
-    gave is on the bus in that cycle.
+    Timing: a word to read is offered to the memory two cycles after its burst came, one to write
+    two cycles after it came and its burst; one that the memory gave is on the bus in that cycle.
 
     Parameters
     ----------
@@ -71,6 +71,9 @@ class ExternalMemory(wiring.Component):
         # Whose each word is that will come.
         owner = data.StructLayout({"link": 1, "last": 1, "id": 1, "lane": lane_bits})
         m.submodules.owners = owners = Fifo(shape=owner, depth=self.READS)
+        # The bus hangs on none of who is next.
+        m.submodules.written = written = ShortQueue(depth=2, shape=data.StructLayout({
+            "data": self.config.data_bits, "strobe": word_bytes, "last": 1}))
         offers = {name: Signal(name=f"{name}_offers") for name in ("link", "write", "read")}
         takes = {name: Signal(name=f"{name}_takes") for name in offers}
         link = self.request.payload
@@ -85,7 +88,12 @@ class ExternalMemory(wiring.Component):
         # Who is next.
         m.d.comb += [
             offers["link"].eq(self.request.valid & (link.write | owners.i.ready)),
-            offers["write"].eq(writing & self.wvalid & (~self.bvalid | self.bready)),
+            written.i.valid.eq(self.wvalid),
+            written.i.payload.data.eq(self.wdata),
+            written.i.payload.strobe.eq(self.wstrb),
+            written.i.payload.last.eq(self.wlast),
+            self.wready.eq(written.i.ready),
+            offers["write"].eq(writing & written.o.valid & (~self.bvalid | self.bready)),
             offers["read"].eq(reading & owners.i.ready),
         ]
         with m.If(beats.i.ready):
@@ -95,37 +103,37 @@ class ExternalMemory(wiring.Component):
                 m.d.comb += takes["write"].eq(1)
             with m.Elif(offers["read"]):
                 m.d.comb += takes["read"].eq(1)
-        chosen = beats.i.payload
+        chosen, word = beats.i.payload, written.o.payload
         read_takes = takes["read"] | (takes["link"] & ~link.write)
         m.d.comb += [
             beats.i.valid.eq(Cat(*takes.values()).any()),
             chosen.write.eq(~read_takes),
             chosen.address.eq(Mux(takes["link"], link.address[lane_bits:],
                                   Mux(takes["write"], write_row, read_row))),
-            chosen.data.eq(Mux(takes["link"], link.data.replicate(lanes), self.wdata)),
+            chosen.data.eq(Mux(takes["link"], link.data.replicate(lanes), word.data)),
             chosen.strobe.eq(Mux(
                 takes["link"],
                 Cat((link_lane == lane).replicate(LINK_BYTES) for lane in range(lanes)),
-                self.wstrb)),
+                word.strobe)),
             owners.i.valid.eq(read_takes),
             owners.i.payload.link.eq(takes["link"]),
             owners.i.payload.lane.eq(link_lane),
             owners.i.payload.last.eq(left == 0),
             owners.i.payload.id.eq(read_id),
             self.request.ready.eq(takes["link"]),
-            self.wready.eq(takes["write"]),
+            written.o.ready.eq(takes["write"]),
             self.beats.valid.eq(beats.o.valid),
             self.beats.payload.eq(beats.o.payload),
             beats.o.ready.eq(self.beats.ready),
         ]
 
         # Writes.
-        last_write = takes["write"] & self.wlast
+        last_write = takes["write"] & word.last
         m.d.comb += self.awready.eq(~writing | last_write)
         with m.If(self.bready):
             m.d.sync += self.bvalid.eq(0)
         with m.If(takes["write"]):
-            m.d.sync += [write_row.eq(write_row + 1), turn.eq(~self.wlast)]
+            m.d.sync += [write_row.eq(write_row + 1), turn.eq(~word.last)]
         with m.If(last_write):
             m.d.sync += [self.bvalid.eq(1), self.bid.eq(write_id), writing.eq(0)]
         with m.If(self.awvalid & self.awready):
