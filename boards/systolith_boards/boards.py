@@ -328,7 +328,7 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
                    "memory.par_rows=32", "memory.par_narrow=true", "control.load_loops=1",
                    "control.params=1", "control.prefetch=1", "control.shared=true",
                    "bus.max_burst=1"),
-          target_mhz=75, memory_bytes=4 << 10, loader="-b ice40_generic", volatile=False),
+          target_mhz=90, memory_bytes=4 << 10, loader="-b ice40_generic", volatile=False),
     Board(name="ulx3s_12f", platform=ULX3S_12F_Platform, **_ULX3S, **_SDRAM_25F),
     Board(name="ulx3s_25f", platform=ULX3S_25F_Platform, **_ULX3S, **_SDRAM_25F),
     Board(name="ulx3s_45f", platform=ULX3S_45F_Platform, **_ULX3S, preset="ecp5_25f",

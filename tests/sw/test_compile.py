@@ -221,6 +221,9 @@ def test_tiles_of_zeros_are_skipped(name, seed):
         whole = compile_model(dataclasses.replace(
             graph, tensors={**graph.tensors, "w": full}), config=CORES[name])
         kept = graph.tensors["w"].data.reshape(12, 9, 5, 8).any((0, 3)).mean()
+        macs = network.layers[0].macs
+        assert network.layers[0].left_out == pytest.approx((1 - kept) * macs)
+        assert whole.layers[0].left_out == 0
         print(f"{kept:.0%} of the tiles, {network.cycles} cycles, all {whole.cycles}")
         assert network.cycles < (kept + 0.2) * whole.cycles
 

@@ -176,7 +176,7 @@ def _predicted(found: Lowered, config: CoreConfig, bus: Bus | None, layers: dict
         if part.node in ends_of:
             result[part.node] = replace(
                 layers[part.node], cycles=ends_of[part.node] - before,
-                left_out=layers[part.node].macs - found.macs[part.node],
+                left_out=layers[part.node].macs - found.macs[part.node] + part.left_out,
                 moved_bytes=sum(map(_moved, found.draft.commands[part.first:part.end])))
             before = ends_of[part.node]
     return result

@@ -7,7 +7,7 @@ columns of the kernel, and some of its rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -211,7 +211,7 @@ def emit_convolution(emitter: Emitter, conv: Convolution, source: FeatureMap | G
     unit = target.channels.unit
     tiles = [_Outputs(emitter, conv, source, range(first, min(len(conv.weights), first + unit)))
              for first in range(0, len(conv.weights), unit)]
-    strips = list(_strips(emitter, target, parts=4 if strips_first else 2))
+    strips = list(_strips(emitter, target, parts=3 if strips_first else 2))
     # What is gathered meets all weights before more of it is needed, if they all fit.
     order = (product(strips, tiles) if strips_first and _all_fit(emitter, tiles) else
              ((strip, tile) for tile in tiles for strip in strips))
@@ -240,12 +240,19 @@ class _Outputs:
     """
     def __init__(self, emitter: Emitter, conv: Convolution, source: FeatureMap | Gathered,
                  outputs: range):
-        height = emitter.config.array.rows
         self.emitter, self.conv, self.source, self.outputs = emitter, conv, source, outputs
-        tile = (_gathered_tile(conv, source, outputs, height) if isinstance(source, Gathered)
-                else _map_tile(conv, source, outputs, height))
-        self.loaded = Loaded(emitter, Packing(emitter.config, conv.weight_format), tile)
+        self.loaded = Loaded(emitter, Packing(emitter.config, conv.weight_format),
+                             self._tile(conv))
         self.param = -1     # first row, once they are loaded
+        skipped = self.loaded.skipped
+        self.left_out = 0 if not skipped.any() else int(
+            self._tile(replace(conv, weights=np.ones_like(conv.weights))).weights[skipped].sum())
+
+    def _tile(self, conv: Convolution) -> Tile:
+        height = self.emitter.config.array.rows
+        if isinstance(self.source, Gathered):
+            return _gathered_tile(conv, self.source, self.outputs, height)
+        return _map_tile(conv, self.source, self.outputs, height)
 
     def load(self) -> None:
         """Load parameters, and weights if they are loaded at once, unless they are there."""
@@ -257,6 +264,7 @@ class _Outputs:
 
     def execute(self, image: int, rows: range, cols: range, acc: int) -> None:
         """Append the products of a strip."""
+        self.emitter.left_out += self.left_out * len(rows) * len(cols)
         base, across, down = _stream(self.conv, self.loaded.tile, self.source, image)
         self.loaded.execute(base=base + rows.start * down + cols.start * across, acc=acc,
                             strip=[(len(cols), across), (len(rows), down)])

@@ -57,6 +57,8 @@ class Emitter:
         A draft.
     setup : Program
         A draft that loads the weights that stay, before the program's first run.
+    left_out : int
+        Multiplications of weights in tiles of zeros, which take no step.
     """
     def __init__(self, config: CoreConfig, regions: Regions, *, stay: bool = False):
         self.config = config
@@ -67,6 +69,7 @@ class Emitter:
         self.staying: dict[tuple[bytes, int], int] = {}     # first rows of weights that stay
         self.next_row = {"wgt": 0, "par": 0, "acc 0": 0, "acc 1": 0}
         self.half = 0
+        self.left_out = 0
 
     @property
     def groups_per_row(self) -> int:
@@ -106,13 +109,14 @@ class Emitter:
 
     def state(self) -> dict[str, Any]:
         """Everything that appending commands changes, for ``restore``."""
-        return {"next_row": dict(self.next_row), "half": self.half,
+        return {"next_row": dict(self.next_row), "half": self.half, "left_out": self.left_out,
                 "staying": dict(self.staying), "commands": len(self.program.commands),
                 "setup": len(self.setup.commands)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Have everything as it was."""
         self.next_row, self.half = dict(state["next_row"]), state["half"]
+        self.left_out = state["left_out"]
         self.staying = dict(state["staying"])
         del self.program.commands[state["commands"]:]
         del self.setup.commands[state["setup"]:]

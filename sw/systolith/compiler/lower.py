@@ -40,10 +40,12 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Part:
-    """Commands of one node: from ``first`` to before ``end``."""
+    """Commands of one node, from ``first`` to before ``end``, and how many multiplications its
+    tiles of zeros leave out."""
     node: str
     first: int
     end: int
+    left_out: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,12 +140,13 @@ def _appended(graph: Graph, work: Operators,
               memory_bytes: int | None) -> tuple[Operators, list[Part]]:
     parts = []
     for number, node in enumerate(graph.nodes):
-        first = len(work.emitter.program)
+        first, left_out = len(work.emitter.program), work.emitter.left_out
         try:
             work.append(node)
         except ValueError as error:
             raise Refused(node.name, str(error)) from None
-        parts.append(Part(node.name, first, len(work.emitter.program)))
+        parts.append(Part(node.name, first, len(work.emitter.program),
+                          work.emitter.left_out - left_out))
         needed = COMMAND_BYTES * len(work.emitter.program)
         if memory_bytes is not None and needed > memory_bytes:
             raise TooLarge(needed, memory_bytes)

@@ -96,7 +96,7 @@ class Layer:
     moved_bytes : int
         Between system memory and the core.
     left_out : int
-        Multiplications of channels whose weights are all zero, which are not done.
+        Multiplications of channels and of tiles whose weights are all zero, which are not done.
     """
     name: str
     op: str

@@ -167,6 +167,15 @@ class Loaded:
         self.place = -1     # first row, once they are loaded
 
     @property
+    def skipped(self) -> np.ndarray:
+        """Which K tiles take no step: those of zeros, but for one where all are."""
+        skipped = np.ones(len(self.tile.weights), bool)
+        for piece in (piece for part in self.parts for piece in part):
+            start = piece.number * self.tile.loops[0][0]
+            skipped[start + piece.first:start + piece.end] = False
+        return skipped
+
+    @property
     def rows(self) -> int:
         """Rows of the weight scratchpad."""
         return sum(piece.rows(self.tile, self.packing) for part in self.parts for piece in part)
