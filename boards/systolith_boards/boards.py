@@ -301,6 +301,7 @@ _ULX3S: dict[str, Any] = {
     "loader": "-b ulx3s", "leds": ("led:0", "led:1", "led:2"), "packing": ("--compress",),
     # Low, it asks the ESP32 to load a bitstream of its own.
     "high": (("esp32_gpio0", "esp32.gpio0"),)}
+_ULX3S_85F: dict[str, Any] = _ULX3S | {"target_mhz": 65}
 _ORANGECRAB: dict[str, Any] = {
     "leds": _RGB, "packing": ("--compress", "--freq", "38.8"), "loader": "-b orangeCrab",
     "volatile": False,
@@ -339,7 +340,8 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
         # Two lanes have 10 of the 12 multipliers that the array leaves.
         "peak": {"changes": ("array.strategy=ecp5", "array.cols=9", "vector.lanes=2")},
         "ternary": {"changes": ("array.rows=32", "array.cols=32", *_TERNARY)},
-    }, **(_ULX3S | {"target_mhz": 65}), preset="ecp5_85f", changes=("array.strategy=ecp5", "memory.wgt_rows=16384")),
+    }, **_ULX3S_85F, preset="ecp5_85f",
+          changes=("array.strategy=ecp5", "memory.wgt_rows=16384")),
     Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=80,
           memory_bytes=48 << 10, **_ORANGECRAB, **_ECP5_25F),
     Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=40,

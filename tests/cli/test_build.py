@@ -126,15 +126,15 @@ def test_boards_lists_chips_configurations_and_what_they_reach(run, run_json):
     report = run_json("boards")
     assert list(report) == list(BOARDS)
     ulx3s = report["ulx3s_85f"]
-    assert (ulx3s["chip"], ulx3s["macs_per_cycle"], ulx3s["target_mhz"]) == ("LFE5U-85F", 128, 40)
+    assert (ulx3s["chip"], ulx3s["macs_per_cycle"], ulx3s["target_mhz"]) == ("LFE5U-85F", 128, 65)
     assert (ulx3s["memory"], ulx3s["memory_bytes"]) == ("sdram", 32 << 20)
     assert ulx3s["pins"]["clk"] == ["G2"]
     assert list(ulx3s["presets"]) == ["models", "peak", "ternary"]
     assert "array.cols=9" in ulx3s["presets"]["peak"]["changes"]
     lines = [line for line in run("boards").stdout.splitlines() if "ulx3s_85f " in line]
     for line, shown in zip(lines, (
-            r"models +16 x 8 int8 +ecp5 +40 +10\.2 +32 MiB SDRAM", r"peak +16 x 9 int8 +ecp5 +40 +",
-            r"ternary +32 x 32 ternary +soft_ecp5 +40 +"), strict=True):
+            r"models +16 x 8 int8 +ecp5 +65 +16\.6 +32 MiB SDRAM", r"peak +16 x 9 int8 +ecp5 +65 +",
+            r"ternary +32 x 32 ternary +soft_ecp5 +65 +"), strict=True):
         assert re.search(r"LFE5U-85F +" + shown, line)
 
 
