@@ -290,7 +290,7 @@ _ECP5_25F: dict[str, Any] = {"preset": "ecp5_25f", "changes": ("array.strategy=e
 # Where system memory takes no block RAM, maps have more; so have weights, which stay in the core
 # where they fit.
 _SDRAM_25F: dict[str, Any] = {"preset": "ecp5_25f",
-                              "changes": ("array.strategy=ecp5", "memory.act_rows=4096")}
+                              "changes": (*_ECP5_25F["changes"], "memory.act_rows=4096")}
 _ECP5_45F: dict[str, Any] = {"preset": "ecp5_25f",
                              "changes": ("array.strategy=ecp5", "array.cols=8")}
 _ECP5_85F: dict[str, Any] = {"preset": "ecp5_85f", "changes": ("array.strategy=ecp5",)}
@@ -341,7 +341,7 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
         "peak": {"changes": ("array.strategy=ecp5", "array.cols=9", "vector.lanes=2")},
         "ternary": {"changes": ("array.rows=32", "array.cols=32", *_TERNARY)},
     }, **_ULX3S_85F, preset="ecp5_85f",
-          changes=("array.strategy=ecp5", "memory.wgt_rows=16384")),
+          changes=(*_ECP5_85F["changes"], "memory.wgt_rows=16384")),
     Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=80,
           memory_bytes=48 << 10, **_ORANGECRAB, **_ECP5_25F),
     Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=40,

@@ -1,14 +1,16 @@
 """What is in an image: its commands by engine, and its bytes by what they are for."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import Any
 
 from systolith_hw.isa import COMMAND_BYTES, LoadMode, Memory, Opcode
 
 from .image import Image
 from .program import decode_program
 
-__all__ = ["bytes_by_kind", "commands_by_engine"]
+__all__ = ["bytes_by_kind", "commands_by_engine", "moved_bytes"]
 
 KINDS = {Memory.ACT: "constants", Memory.WGT: "weights", Memory.PAR: "parameters",
          Memory.FUN: "tables"}
@@ -20,6 +22,14 @@ def commands_by_engine(images: Iterable[Image]) -> dict[str, int]:
                     for record in (image.setup + image.program)[::COMMAND_BYTES])
     return {opcode.name.lower(): found[opcode.name.lower()] for opcode in Opcode
             if found[opcode.name.lower()]}
+
+
+def moved_bytes(command: tuple[Opcode, Mapping[str, Any]]) -> int:
+    """Bytes that a command moves between system memory and the core."""
+    opcode, values = command
+    if opcode not in (Opcode.LOAD, Opcode.STORE) or values.get("mode") == LoadMode.FILL:
+        return 0
+    return prod(values.get("counts", ())) * values["run_bytes"]
 
 
 def bytes_by_kind(image: Image) -> dict[str, int]:

@@ -45,10 +45,14 @@ class RunCosts:
         loops = self.config.control.load_loops
         counts, jumps = values["counts"][:loops], values["memory_jumps"][:loops]
         if not any(jump % size for jump in jumps):
-            return self._cost(values, base % size)
-        offsets = (base + loop_offsets(counts, strides_of(counts, jumps))) % size
-        places, runs = np.unique(offsets, return_counts=True)
-        costs = [self._cost(values, int(place)) for place in places]
+            return self._cost(values["run_bytes"], values["row_bytes"], base % size)
+        return self.at(base + loop_offsets(counts, strides_of(counts, jumps)),
+                       values["run_bytes"], values["row_bytes"])
+
+    def at(self, addresses: np.ndarray, run_bytes: int, row_bytes: int) -> tuple[float, float]:
+        """Words and pieces of runs at these addresses, in the mean."""
+        places, runs = np.unique(addresses % self.config.bus.data_bytes, return_counts=True)
+        costs = [self._cost(run_bytes, row_bytes, int(place)) for place in places]
         words, pieces = np.average(costs, axis=0, weights=runs)
         return float(words), float(pieces)
 
@@ -57,8 +61,8 @@ class RunCosts:
         words, burst = round(words), self.config.bus.max_burst
         return [burst] * (words // burst) + [words % burst] * (words % burst != 0)
 
-    def _cost(self, values: Mapping[str, Any], offset: int) -> tuple[int, int]:
-        key = values["run_bytes"], values["row_bytes"], offset
+    def _cost(self, run_bytes: int, row_bytes: int, offset: int) -> tuple[int, int]:
+        key = run_bytes, row_bytes, offset
         if key not in self.costs:
             self.costs[key] = run_pieces(*key, self.config.bus.data_bytes)
         return self.costs[key]

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 
 import numpy as np
 from systolith_hw.config import CoreConfig
-from systolith_hw.isa import LoadMode, Opcode
 
+from ..contents import moved_bytes
 from ..cycles import Bus, predict_ends
 from ..models.graph import PRODUCTS, Graph, Node, Tensor
 from ..models.quantiser import quantised_model
@@ -177,14 +176,6 @@ def _predicted(found: Lowered, config: CoreConfig, bus: Bus | None, layers: dict
             result[part.node] = replace(
                 layers[part.node], cycles=ends_of[part.node] - before,
                 left_out=layers[part.node].macs - found.macs[part.node] + part.left_out,
-                moved_bytes=sum(map(_moved, found.draft.commands[part.first:part.end])))
+                moved_bytes=sum(map(moved_bytes, found.draft.commands[part.first:part.end])))
             before = ends_of[part.node]
     return result
-
-
-def _moved(command: tuple[Opcode, dict]) -> int:
-    """Bytes between system memory and the core."""
-    opcode, values = command
-    if opcode not in (Opcode.LOAD, Opcode.STORE) or values.get("mode") == LoadMode.FILL:
-        return 0
-    return prod(values.get("counts", ())) * values["run_bytes"]

@@ -16,8 +16,7 @@ import numpy as np
 from ..image import Tensor
 from ..layout import Packing
 from ..model.address import loop_offsets
-from ..pieces import run_pieces
-from ..transfers import Bus
+from ..transfers import Bus, RunCosts
 from .emitter import Emitter
 from .maps import FeatureMap, Folded
 from .tiles import Loaded, Results, Tile, Walk, drain, strip_height
@@ -144,6 +143,7 @@ class Gather:
                  bus: Bus):
         self.emitter, self.source, self.gathered = emitter, source, gathered
         self.stride, self.bus = stride, bus
+        self.costs = RunCosts(emitter.config)
         self.done = 0
 
     def until(self, row: int) -> None:
@@ -181,10 +181,9 @@ class Gather:
                 row_bytes: int) -> float:
         """What loads take of the bus, or of the scratchpad if that is more."""
         counts, strides, _ = zip(*loops, strict=True)
-        size = self.emitter.config.bus.data_bytes
-        words, pieces = np.sum([run_pieces(run_bytes, row_bytes, int(offset), size) for offset in
-                                (address + loop_offsets(counts, strides)) % size], axis=0)
-        return max(words / self.bus.words, pieces)
+        addresses = address + loop_offsets(counts, strides)
+        words, pieces = self.costs.at(addresses, run_bytes, row_bytes)
+        return len(addresses) * max(words / self.bus.words, pieces)
 
 
 def emit_convolution(emitter: Emitter, conv: Convolution, source: FeatureMap | Gathered,
@@ -212,7 +211,6 @@ def emit_convolution(emitter: Emitter, conv: Convolution, source: FeatureMap | G
     tiles = [_Outputs(emitter, conv, source, range(first, min(len(conv.weights), first + unit)))
              for first in range(0, len(conv.weights), unit)]
     strips = list(_strips(emitter, target, parts=3 if strips_first else 2))
-    # What is gathered meets all weights before more of it is needed, if they all fit.
     order = (product(strips, tiles) if strips_first and _all_fit(emitter, tiles) else
              ((strip, tile) for tile in tiles for strip in strips))
     for (image, rows, cols), tile in order:

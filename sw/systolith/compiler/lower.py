@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from systolith_hw.config import CoreConfig
-from systolith_hw.formats import BITS
 from systolith_hw.isa import COMMAND_BYTES
 
 from ..cycles import Bus
@@ -131,9 +130,8 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True, bus: Bus | No
 
 def _least_rows(graph: Graph, config: CoreConfig) -> int:
     """Rows of the weight scratchpad that weights take at least."""
-    bits = sum(graph.of(node, 1).elements * BITS.get(graph.of(node, 1).dtype, 8)
-               for node in graph.nodes if node.op in PRODUCTS)
-    return -(-bits // (8 * config.wgt_row_bytes))
+    size = sum(graph.of(node, 1).bytes for node in graph.nodes if node.op in PRODUCTS)
+    return -(-size // config.wgt_row_bytes)
 
 
 def _appended(graph: Graph, work: Operators,

@@ -7,12 +7,12 @@ constants of those steps one after the other.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 from systolith_hw.config import CoreConfig
 
+from ..contents import moved_bytes
 from ..device import PAGE_BYTES, Device, ModelDevice
 from ..image import Image, Stored, pack_file, unpack_file
 from ..layout import aligned
@@ -157,8 +157,8 @@ class Network(Stored):
     @property
     def resident_bytes(self) -> int:
         """Bytes of weights that stay in the core from run to run."""
-        return sum(prod(fields["counts"]) * fields["run_bytes"] for image in self.images
-                   for _, fields in decode_program(image.setup))
+        return sum(moved_bytes(command) for image in self.images
+                   for command in decode_program(image.setup))
 
     @property
     def host_ops(self) -> list[str]:
