@@ -4,6 +4,7 @@ from math import prod
 
 import numpy as np
 import pytest
+import references
 from compiled import CORES, check
 from int8_graphs import CASES, image
 from int8_graphs import Network as Growing
@@ -13,8 +14,9 @@ from systolith.compiler.network import HostStep, Network
 from systolith.cycles import Bus
 from systolith.device import ModelDevice
 from systolith.models.evaluate import evaluate
+from systolith.presets import named_bus, named_config
 from systolith.program import decode_program
-from systolith_hw.isa import LoadMode, Memory, Opcode
+from systolith_hw.isa import COMMAND_BYTES, LoadMode, Memory, Opcode
 
 ROOMY = CORES["8x8"]
 
@@ -79,6 +81,14 @@ def test_programs_between_which_the_host_works_load_their_weights_each_time():
     assert len(network.images) == 2
     assert all(each.setup_commands == 0 and loads(each.program, Memory.WGT)
                for each in network.images)
+
+
+def test_a_program_that_fits_memory_only_where_weights_are_loaded_each_time_is_not_refused():
+    path = references.stored("mlperf_tiny", "kws_ref_model.tflite")
+    config, bus = named_config("ulx3s_85f"), named_bus("ulx3s_85f")
+    assert compile_model(path, config=config, bus=bus).resident_bytes
+    network = compile_model(path, config=config, bus=bus, memory_bytes=700 * COMMAND_BYTES)
+    assert network.resident_bytes == 0 and network.images[0].commands < 700
 
 
 def test_a_file_keeps_what_is_loaded_once():

@@ -114,7 +114,7 @@ def lower(graph: Graph, config: CoreConfig, *, exact: bool = True, bus: Bus | No
 
     found = None
     if stay and _least_rows(graph, config) <= config.memory.wgt_rows:
-        with suppress(Refused):     # with their gaps they do not
+        with suppress(Refused, TooLarge):   # with their gaps, or more commands, they do not
             found = appended(True)
     work, parts = found or appended(False)
     outputs = [work.output_of(name) for name in graph.outputs]
