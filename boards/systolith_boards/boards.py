@@ -286,14 +286,16 @@ _UP5K: dict[str, Any] = {
     "changes": ("array.strategy=ice40", "control.load_loops=1", "control.params=1",
                 "control.shared=true", "bus.max_burst=1"),
     "target_mhz": 36, "memory": "spram", "memory_bytes": 128 << 10, "volatile": False}
-_ECP5_25F: dict[str, Any] = {"preset": "ecp5_25f", "changes": ("array.strategy=ecp5",)}
+# As many semaphores as compiled programs take, and what else a full chip can do without.
+_SPARE = ("array.strategy=ecp5", "control.semaphores=16", "control.params=4")
+_ECP5_25F: dict[str, Any] = {"preset": "ecp5_25f", "changes": (*_SPARE, "control.counters=false")}
 # Where system memory takes no block RAM, maps have more; so have weights, which stay in the core
 # where they fit.
 _SDRAM_25F: dict[str, Any] = {"preset": "ecp5_25f",
                               "changes": (*_ECP5_25F["changes"], "memory.act_rows=4096")}
 _ECP5_45F: dict[str, Any] = {"preset": "ecp5_25f",
-                             "changes": ("array.strategy=ecp5", "array.cols=8")}
-_ECP5_85F: dict[str, Any] = {"preset": "ecp5_85f", "changes": ("array.strategy=ecp5",)}
+                             "changes": (*_SPARE, "array.cols=8")}
+_ECP5_85F: dict[str, Any] = {"preset": "ecp5_85f", "changes": _SPARE}
 _TERNARY = ("array.strategy=soft_ecp5", "array.cell=ternary", "array.weights=ternary")
 # Phases as in litex-boards: radiona_ulx3s.py, muselab_icesugar_pro.py.
 _ULX3S: dict[str, Any] = {
@@ -338,8 +340,8 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
     Board(name="ulx3s_85f", platform=ULX3S_85F_Platform, presets={
         "models": {},
         # Two lanes have 10 of the 12 multipliers that the array leaves.
-        "peak": {"changes": ("array.strategy=ecp5", "array.cols=9", "vector.lanes=2")},
-        "ternary": {"changes": ("array.rows=32", "array.cols=32", *_TERNARY)},
+        "peak": {"changes": (*_SPARE, "array.cols=9", "vector.lanes=2")},
+        "ternary": {"changes": (*_SPARE, "array.rows=32", "array.cols=32", *_TERNARY)},
     }, **_ULX3S_85F, preset="ecp5_85f",
           changes=(*_ECP5_85F["changes"], "memory.wgt_rows=16384")),
     Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=80,

@@ -199,9 +199,12 @@ def synthesise(verilog: str, board: Board, *, stage: Stage = _at_once) -> Path:
     """
     yosys, chip = find_tool("yosys"), board.chip
     # Eight cells of iCE40 share an enable: with one for every few, a full chip finds no places.
-    # Its LUTs are chosen by the chip's delays.
-    scripts = ((f"synth_ice40 -abc9 -device {chip.speed} -dffe_min_ce_use 4",)
-               if chip.family == "ice40" else ("synth_ecp5", "synth_ecp5 -nodsp"))
+    # Its LUTs are chosen by the chip's delays. Wires are split into bits before that: bit 0 of one
+    # gets its name from Yosys then, which may be that of another (Yosys issue 4349).
+    passes = ((f"synth_ice40 -abc9 -device {chip.speed} -dffe_min_ce_use 4",)
+              if chip.family == "ice40" else ("synth_ecp5", "synth_ecp5 -nodsp"))
+    scripts = [f"read_verilog top.v; {each} -top top -run :map_luts; splitnets; "
+               f"{each} -top top -run map_luts:; write_json top.json" for each in passes]
     absorbs = chip.family == "ecp5"
     key = digest(verilog, *scripts, str(chip.dsps), yosys.version,
                  inspect.getsource(block_ram) if absorbs else "")
@@ -210,8 +213,7 @@ def synthesise(verilog: str, board: Board, *, stage: Stage = _at_once) -> Path:
             def work() -> None:
                 (building / "top.v").write_text(verilog)
                 for script in scripts:
-                    commands = f"read_verilog top.v; {script} -top top; write_json top.json"
-                    yosys.run(["-q", "-l", "yosys.log", "-p", commands], building)
+                    yosys.run(["-l", "yosys.log", "-p", script], building)
                     if _cells(building / "top.json")[_FLOWS[chip.family].dsp] <= chip.dsps:
                         break
                 if absorbs:

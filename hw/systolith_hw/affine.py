@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["AffineWalker"]
+
+LEVEL_BITS = 4
 
 
 class AffineWalker(wiring.Component):
@@ -32,15 +34,20 @@ class AffineWalker(wiring.Component):
     held : bool
         Whether ``walk`` stays as it is after it was taken, until the walker is idle: then it is
         not kept here.
+    levels : int
+        How many levels of its loops a walk names.
 
     Members
     -------
     walk : ``In(stream.Signature(...))``
         ``count`` of each loop (at least 1); ``base0`` and ``jump0``, first address and jumps of
-        stream 0, and so on.
+        stream 0, and so on; each ``level``: that many loops are inside it, all from their number
+        on.
     o : ``Out(stream.Signature(...))``
-        ``address`` of each stream and, for each loop, whether it is at its ``first`` and its
-        ``last`` iteration.
+        ``address`` of each stream; for each loop, whether it is at its ``first`` and its ``last``
+        iteration; for each level, whether an iteration of all loops inside it ``begins`` and
+        ``ends``, and whether that is the walk's ``final`` one; whether it ``opens`` and ``closes``
+        the walk.
     begin : ``Out(1)``
         A walk's first element is at ``o`` from the next cycle on; the next walk is not taken
         before.
@@ -48,20 +55,23 @@ class AffineWalker(wiring.Component):
         No element is inside.
     """
     def __init__(self, *, loops: int, streams: Sequence[int], count_bits: int = 16,
-                 held: bool = False):
+                 held: bool = False, levels: int = 0):
         self.loops = loops
         self.streams = tuple(streams)
         self.count_bits = count_bits
         self.held = held
+        self.levels = levels
         self.walk_layout = data.StructLayout({
             "count": data.ArrayLayout(count_bits, loops),
+            "level": data.ArrayLayout(LEVEL_BITS, levels),
             **{f"base{i}": bits for i, bits in enumerate(self.streams)},
             **{f"jump{i}": data.ArrayLayout(bits, loops) for i, bits in enumerate(self.streams)},
         })
         self.element = data.StructLayout({
             "address": data.StructLayout({f"s{i}": bits for i, bits in enumerate(self.streams)}),
-            "first": loops,
-            "last": loops,
+            "first": loops, "last": loops,
+            "begins": levels, "ends": levels, "final": levels,
+            "opens": 1, "closes": 1,
         })
         super().__init__({
             "walk": In(stream.Signature(self.walk_layout)),
@@ -86,8 +96,7 @@ class AffineWalker(wiring.Component):
         enter  = Signal()  # the next element there will be
         move   = Signal()  # the element at the counters goes to the output
         step   = Signal()  # another may come to the counters
-        out_first = Signal(self.loops, reset_less=True)
-        out_last = Signal(self.loops, reset_less=True)
+        out    = Signal(self.element, reset_less=True)
         out_valid = Signal()
         m.d.comb += [
             inner_last[0].eq(1),
@@ -101,12 +110,12 @@ class AffineWalker(wiring.Component):
             self.begin.eq(move & fresh),
             self.idle.eq(~valid & ~out_valid),
             self.o.valid.eq(out_valid),
-            self.o.payload.first.eq(out_first),
-            self.o.payload.last.eq(out_last),
+            self.o.payload.eq(out),
         ]
         m.d.sync += out_valid.eq(move | (out_valid & ~self.o.ready))
         with m.If(move):
-            m.d.sync += [out_first.eq(first), out_last.eq(last)]
+            m.d.sync += [out.first.eq(first), out.last.eq(last),
+                         out.opens.eq(fresh), out.closes.eq(inner_last[self.loops])]
         with m.If(step):
             m.d.sync += [fresh.eq(enter), valid.eq(self.walk.valid | ~enter)]
         for i, counter in enumerate(counters):
@@ -124,6 +133,19 @@ class AffineWalker(wiring.Component):
                 m.d.sync += [counter.eq(Mux(enter, starts[i], again)), first[i].eq(1)]
             with m.Elif(step & inner_last[i]):
                 m.d.sync += [counter.eq(counter - 1), first[i].eq(0)]
+        for i in range(self.levels):
+            # Loops inside the level; as no carry chain.
+            inside = Cat(~Cat(walk.level[i] == n for n in range(loop + 1)).any()
+                         for loop in range(self.loops))
+            if not self.held:
+                kept = Signal(self.loops, name=f"inside{i}", reset_less=True)
+                with m.If(step & enter):
+                    m.d.sync += kept.eq(inside)
+                inside = kept
+            with m.If(move):
+                m.d.sync += [out.begins[i].eq((first | ~inside).all()),
+                             out.ends[i].eq((last | ~inside).all()),
+                             out.final[i].eq((last | inside).all())]
         for s, bits in enumerate(self.streams):
             jump    = walk[f"jump{s}"]
             if not self.held:
@@ -131,7 +153,7 @@ class AffineWalker(wiring.Component):
                 with m.If(enter):
                     m.d.sync += jump.eq(walk[f"jump{s}"])
             delta   = Signal(bits, name=f"delta{s}", reset_less=True)
-            address = Signal(bits, name=f"address{s}", reset_less=True)
+            address = out.address[f"s{s}"]
             chosen = jump[self.loops - 1]
             for level in reversed(range(self.loops - 1)):
                 chosen = Mux(last[level], chosen, jump[level])
@@ -141,5 +163,4 @@ class AffineWalker(wiring.Component):
                 m.d.sync += address.eq(
                     Mux(fresh, delta, address + delta) if self.held
                     else Mux(fresh, 0, address) + delta)
-            m.d.comb += self.o.payload.address[f"s{s}"].eq(address)
         return m

@@ -33,10 +33,9 @@ class Control(wiring.Component):
     the host's reset, ``halt`` holds every engine; a reset completes when the bus is quiet, and a
     start written beside it is ignored.
 
-    Timing: a write takes effect two cycles after its address and data came, three with a shared
-    sequencer, a read answers after two. Configuration registers may be written only while the core
-    is not busy: a parameter that the host writes in the cycle in which a command writes one takes
-    the command's value.
+    Timing: a write takes effect three cycles after its address and data came, a read answers after
+    two. Configuration registers may be written only while the core is not busy: a parameter that
+    the host writes in the cycle in which a command writes one takes the command's value.
 
     Members
     -------
@@ -106,15 +105,12 @@ class Control(wiring.Component):
         word    = Signal(32, reset_less=True)
         has_address, has_word = Signal(), Signal()
         write = Signal()
-        due   = has_address & has_word
-        shared = self.config.control.shared
-        if shared:  # which register it is stands in a register by then
-            due = Signal()
-            m.d.sync += due.eq(has_address & has_word & ~write)
+        due   = Signal()    # which register it is stands in a register by then
+        m.d.sync += due.eq(has_address & has_word & ~write)
         m.d.comb += [
             self.awready.eq(~has_address),
             self.wready.eq(~has_word),
-            write.eq(due & (~self.bvalid | self.bready)),
+            write.eq(due & ~self.bvalid),
         ]
         with m.If(self.awvalid & self.awready):
             m.d.sync += [has_address.eq(1), address.eq(self.awaddr)]
@@ -129,13 +125,10 @@ class Control(wiring.Component):
 
         def written(name):
             """Register ``name`` is written this cycle."""
-            meant = address[2:] == REGISTERS[name].offset >> 2
-            if shared:
-                if name not in named:
-                    named[name] = Signal(name=f"write_{name}", reset_less=True)
-                    m.d.sync += named[name].eq(meant)
-                meant = named[name]
-            return write & meant
+            if name not in named:
+                named[name] = Signal(name=f"write_{name}", reset_less=True)
+                m.d.sync += named[name].eq(address[2:] == REGISTERS[name].offset >> 2)
+            return write & named[name]
 
         fields = {
             "program_address": self.program_address,

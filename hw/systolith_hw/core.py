@@ -252,26 +252,25 @@ class Core(wiring.Component):
 
     def _errors(self, m, control, dispatcher, semaphores, engines, deadlock):
         """Report the first error, two cycles later, a compact core one; of several at once, the
-        one nearest to the data."""
+        one nearest to the data. An overflow is found late: the core may be done in the next
+        cycle."""
         first = Signal(error_layout)
         overflow = Signal(error_layout)
         # The command that raised in the cycle before.
         raised = Signal(index_bits(self.config), reset_less=True)
-        m.d.comb += [
+        m.d.comb += overflow.code.eq(ErrorCode.SEMAPHORE_OVERFLOW)
+        m.d.sync += [
             overflow.valid.eq(semaphores.overflow.any()),
-            overflow.code.eq(ErrorCode.SEMAPHORE_OVERFLOW),
             overflow.index.eq(raised),
+            raised.eq(dispatcher.index),
         ]
-        m.d.sync += raised.eq(dispatcher.index)
         for engine in reversed(engines):   # the first of them is granted
             with m.If(engine.raise_.valid):
                 m.d.sync += raised.eq(engine.raise_index)
-        m.d.comb += control.error.eq(first)
+        m.d.comb += control.error.eq(Mux(first.valid, first, overflow))
         found = []
-        for source in (deadlock, overflow, dispatcher.error,
-                       *(engine.error for engine in reversed(engines))):
-            # An overflow is found late enough: the core may be done in the next cycle.
-            if not self.config.control.compact and source is not overflow:
+        for source in (deadlock, dispatcher.error, *(engine.error for engine in reversed(engines))):
+            if not self.config.control.compact:
                 later = Signal(error_layout)
                 m.d.sync += later.eq(source)
                 source = later

@@ -17,7 +17,7 @@ from .narrow import index_bits, walked_bits
 from .pipe import Pipe
 from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports, error_layout
 from .scratchpad import ReadPort, Scratchpad
-from .semaphore import Raiser, at_level
+from .semaphore import Raiser
 from .transfer import ring_fits, ring_row
 from .unpack import by_format
 from .walk import CommandWalker
@@ -99,8 +99,7 @@ class ActivationSequencer(wiring.Component):
         kept = data.StructLayout({
             "act_base": act_bits, "act_ring": 4, "acc_base": acc_bits, "acc_ring": 4,
             "outside": 1, "k_last": bits_for(array.rows), "accumulate": 1,
-            "format": WeightFormat, "raises": 2,
-            "level": data.ArrayLayout(4, 2), "number": data.ArrayLayout(5, 2),
+            "format": WeightFormat, "raises": 2, "number": data.ArrayLayout(5, 2),
             "index": INDEX_BITS})
         m.submodules.walker = walker = CommandWalker(
             loops=loops, streams=(act_bits, acc_bits), kept=kept, waits=False,
@@ -128,7 +127,7 @@ class ActivationSequencer(wiring.Component):
             command.kept.accumulate.eq(record["accumulate"]),
             command.kept.format.eq(record["format"]),
             command.kept.raises.eq(raises),
-            command.kept.level.eq(level),
+            command.walk.level.as_value().eq(level),
             command.kept.number.eq(number),
             command.kept.index.eq(record.index[:index_bits(self.config)]),
         ]
@@ -155,8 +154,7 @@ class ActivationSequencer(wiring.Component):
                 name: Const(array.paired(name), 1) for name in array.weights})),
             new.at.digit.eq(by_format(now.format, {
                 name: digit[:exact_log2(array.digits(name))] for name in array.weights})),
-            new.event.eq(Cat(now.raises[slot] & at_level(row.last, now.level[slot], loops)
-                             for slot in range(2))),
+            new.event.eq(now.raises & row.ends),
             new.number.eq(now.number),
             new.index.eq(now.index),
             new.starts.eq(row.first[0] & row.first[1]),

@@ -30,7 +30,7 @@ from .reads import (
     settings_layout,
 )
 from .record import INDEX_BITS, RECORD_BITS, Record, engine_ports
-from .semaphore import Raiser, at_level
+from .semaphore import Raiser
 from .stages import Stages, beats_of
 from .transfer import ring_row
 from .walk import CommandWalker
@@ -122,11 +122,11 @@ class GroupSequencer(wiring.Component):
             **{f"{name}_{what}": bits for name in ("source", "stream", "result")
                for what, bits in (("base", ADDRESS_BITS), ("ring", 4))},
             "outside": 1, "blocks": 4, "param_base": param_bits, "param_outside": 1,
-            "param_step": 1, "row_base": 8, "raises": 2, "level": data.ArrayLayout(4, 2),
+            "param_step": 1, "row_base": 8, "raises": 2,
             "number": data.ArrayLayout(5, 2), "index": INDEX_BITS})
         m.submodules.walker = walker = CommandWalker(
             loops=loops, streams=(ADDRESS_BITS,) * len(self.walks), kept=kept,
-            count_bits=config.count_bits, queued=not compact, held=compact)
+            count_bits=config.count_bits, queued=not compact, held=compact, levels=4)
         most = stages.done // stages.interval + 6   # groups under way
         # Room for a raise every four groups, where more than a few are under way.
         m.submodules.raiser = raiser = Raiser(depth=min(most, stages.done // 4 + 3), held=compact)
@@ -134,7 +134,7 @@ class GroupSequencer(wiring.Component):
         wiring.connect(m, raiser.raise_, wiring.flipped(self.raise_))
         m.d.comb += self.raise_index.eq(raiser.raise_index)
         self._connect_command(m, walker, record, loops)
-        now, element, uses = walker.kept, walker.o.payload, walker.kept.uses
+        now, uses = walker.kept, walker.kept.uses
         begins = Signal()   # the element is its command's first
         pass_  = Signal()   # it is a group to be read from the next cycle on
         m.d.sync += begins.eq(walker.begin | (begins & ~pass_))
@@ -151,10 +151,19 @@ class GroupSequencer(wiring.Component):
                      *(self.settings[i].eq(settings[i]) for i in range(2))]
         for i, count in enumerate(under_way):
             come, gone = pass_ & (slot == i), self.retire & (self.retired.slot == i)
+            came = Signal(name=f"came{i}")
             m.d.sync += [
-                count.eq(count + come - gone),
-                vacant[i].eq(~come & (vacant[i] | (gone & (count == 1)))),
+                came.eq(come),
+                count.eq(count + came - gone),
+                vacant[i].eq(~come & (vacant[i] | (gone & (count == 1) & ~came))),
             ]
+
+        # From here on what has passed, where clocks are fast a cycle later: what says so is late.
+        passing = data.StructLayout({"element": walker.o.payload.shape(), "begins": 1, "slot": 1,
+                                     "event": 2})
+        passes, passed, has_passed = Signal(passing), Signal(passing, reset_less=True), Signal()
+        m.d["comb" if compact else "sync"] += [passed.eq(passes), has_passed.eq(pass_)]
+        element = passed.element
 
         # Where everything is.
         source = Signal(ADDRESS_BITS)
@@ -162,7 +171,7 @@ class GroupSequencer(wiring.Component):
         result = Signal(ADDRESS_BITS)
         row_bits = exact_log2(config.act_row_bytes // unit.lanes)
         acc_row = source >> exact_log2(config.acc_group_pitch)
-        param, row, entry, position = self._counters(m, walker, begins, pass_)
+        param, row, entry, position = self._counters(m, now, passed, has_passed)
         m.d.comb += [
             at.eq(ring_row(element.address[f"s{self.walks.index(name)}"], now[f"{name}_base"],
                            now[f"{name}_ring"]))
@@ -193,7 +202,6 @@ class GroupSequencer(wiring.Component):
         if unit.functions:
             block = Mux(now.settings.function == Function.CHANNEL, entry >> 6, 0) + now.blocks
             good.append(~uses.table | ((block >> (exact_log2(unit.functions) - 6)) == 0))
-        event = Signal(2)
         span_first = span_last = Const(0, 1)
         if unit.combines:
             span_first = element.first[0] & (~now.settings.span | element.first[1])
@@ -203,23 +211,25 @@ class GroupSequencer(wiring.Component):
         m.submodules.reader = reader = GroupReader(config=config)
         new = Signal(head_layout(config))
         checks = Signal(len(good))
-        free = self._hand_over(m, reader, pass_, new, checks)
+        free = self._hand_over(m, reader, pass_, has_passed, new, checks)
         m.d.comb += [
             checks.eq(Cat(*good)),
-            event.eq(Cat(now.raises[i] & at_level(element.last, now.level[i], loops)
-                         for i in range(2))),
+            passes.element.eq(walker.o.payload),
+            passes.begins.eq(begins),
+            passes.slot.eq(slot),
+            passes.event.eq(now.raises & walker.o.payload.ends[2:]),
             pass_.eq(walker.o.valid & walker.open & room & free & raiser.ready),
             walker.o.ready.eq(pass_),
             walker.pass_.eq(pass_),
-            raiser.event.eq(Mux(pass_, event, 0)),
+            raiser.event.eq(Mux(pass_, passes.event, 0)),
             raiser.number.eq(now.number),
             raiser.index.eq(now.index),
             *(new[name].eq(value) for name, value in (
-                *words.items(), ("slot", slot), ("event", event.any()), ("first", span_first),
+                *words.items(), ("slot", passed.slot), ("event", passed.event.any()),
+                ("begins", passed.begins), ("first", span_first),
                 ("last", span_last), ("tail", element.last[0]))),
             *(new.uses[name].eq(uses[name]) for name in new.uses.shape().members),
             *(new[name].eq(now[name]) for name in ("index", *BEATS)),
-            new.begins.eq(begins),
             reader.halt.eq(self.halt),
             *(getattr(self, name).eq(getattr(reader, name)) for name in (
                 "acc_valid", "acc_row", "issue", "group", "beat", "source_read", "stream_read",
@@ -243,9 +253,9 @@ class GroupSequencer(wiring.Component):
         ]
         return m
 
-    def _hand_over(self, m, reader, pass_, new, checks):
-        """Hand groups to the reader: through registers that take one each cycle, so that what
-        passes hangs on no more than how many are there. Returns whether there is room for one."""
+    def _hand_over(self, m, reader, pass_, has_passed, new, checks):
+        """Hand groups to the reader, which what passes hangs on by no more than how many are there.
+        Returns whether there is room for one."""
         if self.config.control.compact:
             depth = 1 if Stages(self.config).interval > 1 else 2
             m.submodules.groups = groups = ShortQueue(depth=depth, shape=new.shape())
@@ -253,19 +263,15 @@ class GroupSequencer(wiring.Component):
             m.submodules.checks = checked = ShortQueue(depth=depth, shape=len(checks))
             wiring.connect(m, groups.o, reader.i)
             m.d.comb += [
-                groups.i.valid.eq(pass_), groups.i.payload.eq(new),
-                checked.i.valid.eq(pass_), checked.i.payload.eq(checks),
+                groups.i.valid.eq(has_passed), groups.i.payload.eq(new),
+                checked.i.valid.eq(has_passed), checked.i.payload.eq(checks),
                 checked.o.ready.eq(groups.o.ready),
                 reader.allowed.eq(checked.o.payload.all()),
             ]
             return groups.i.ready
-        valid = Signal()
-        head = Signal.like(new, name="head", reset_less=True)
-        passed = Signal.like(checks, name="passed", reset_less=True)
         there = Signal(range(GROUPS + 1))   # on their way to the reader, or waiting there
-        m.d.comb += [reader.i.valid.eq(valid), reader.i.payload.eq(head),
-                     reader.allowed.eq(passed.all())]
-        m.d.sync += [valid.eq(pass_), head.eq(new), passed.eq(checks)]
+        m.d.comb += [reader.i.valid.eq(has_passed), reader.i.payload.eq(new),
+                     reader.allowed.eq(checks.all())]
         with m.If(pass_ & ~reader.issue):
             m.d.sync += there.eq(there + 1)
         with m.Elif(reader.issue & ~pass_):
@@ -297,9 +303,9 @@ class GroupSequencer(wiring.Component):
         return slots, first_order, slot, ~begins | (
             (known | free) & (now.same_order | vacant.all()))
 
-    def _counters(self, m, walker, begins, pass_):
+    def _counters(self, m, now, passed, has_passed):
         """Parameter row, record, group of the row and place in the span of the element."""
-        now, last = walker.kept, walker.o.payload.last
+        last, begins = passed.element.last, passed.begins
         following = []  # of the next element, unless that is a command's first
 
         def counter(name, start):
@@ -316,7 +322,7 @@ class GroupSequencer(wiring.Component):
         entry = counter("entry", 0)
         position = counter("position", 0)
         next_param, next_tile, next_row, next_entry, next_position = following
-        with m.If(pass_):
+        with m.If(has_passed):
             m.d.sync += [next_param.eq(param), next_tile.eq(tile), next_row.eq(row),
                          next_entry.eq(Mux(last[0], 0, entry + 1))]
             # Along with loop 0, back at loop 1, on to the next tile at loop 2.
@@ -341,7 +347,7 @@ class GroupSequencer(wiring.Component):
         command = walker.command.payload
         kept, uses = command.kept, command.kept.uses
         valid, number, level = record.slots("wait")
-        raises, raise_number, _ = record.slots("raise")
+        raises, raise_number, raise_level = record.slots("raise")
         source, result, function = (record[name] for name in (
             "source_type", "result_type", "function"))
         stream_size = record["stream_type"]
@@ -377,7 +383,7 @@ class GroupSequencer(wiring.Component):
               for s, name in enumerate(self.walks)),
             command.waits.valid.eq(valid),
             command.waits.number.eq(number),
-            command.waits.level.eq(level),
+            command.walk.level.as_value().eq(Cat(level, raise_level)),
             *(kept.settings[name].eq(value) for name, value in settings.items()),
             kept.same.eq(0 if walker.held
                          else kept.settings.as_value() == walker.kept.settings.as_value()),
@@ -421,7 +427,6 @@ class GroupSequencer(wiring.Component):
             kept.param_step.eq(record["param_step"]),
             kept.row_base.eq(record["row_base"]),
             kept.raises.eq(raises),
-            kept.level.eq(level),
             kept.number.eq(raise_number),
             kept.index.eq(record.index[:index_bits(self.config)]),
         ]

@@ -144,11 +144,13 @@ class LoadEngine(wiring.Component):
             self.words.ready.eq(step & piece.word_end),
         ]
 
-        # First stage: bytes turned to their lanes. Second stage, in a compact core the same:
-        # enables, and the write.
+        # First stage: bytes turned to their lanes; two have room where clocks are fast, so that
+        # what a scratchpad grants ends there. Second stage, in a compact core the same: enables,
+        # and the write.
         turn_layout = data.StructLayout({
             "data": self.config.bus.data_bits, "row": row_bits(self.config), "lane": lane_width,
             "last": lane_width, "memory": 2, "event": 1})
+        turns  = Signal(turn_layout)
         turned = Signal(turn_layout, reset_less=True)
         turned_valid = Signal()
         turn_free = Signal()
@@ -157,29 +159,41 @@ class LoadEngine(wiring.Component):
         fill = (now.fill & now.filling.replicate(8)).replicate(bus_bytes)
         bad_word = Signal()
         bad_row = Signal()
+        broken = Signal()   # there was one
+        # It is not put down, but only what follows waits for that to be known.
+        good = ~bad_word & ~bad_row
+        m.d.sync += broken.eq(broken | ~good)
         m.d.comb += [
-            turn_free.eq(write_free if compact else ~turned_valid | write_free),
             bad_row.eq(stepper.piece.valid & piece.outside),
             bad_word.eq(stepper.piece.valid & ~now.filling & self.words.valid
                         & self.words.payload.error),
-            step.eq(stepper.piece.valid & turn_free & ~bad_word & ~bad_row & ~self.halt
+            step.eq(stepper.piece.valid & turn_free & ~broken & ~self.halt
                     & (now.filling | self.words.valid) & raiser.ready),
             self.busy.eq(step),
             source.eq(self.words.payload.data & ~now.filling.replicate(len(source))),
-            raiser.event.eq(Mux(step, piece.event, 0)),
+            raiser.event.eq(Mux(step & good, piece.event, 0)),
             raiser.number.eq(now.number),
             raiser.index.eq(now.index),
+            turns.data.eq(fill | rotate_bytes(source, (piece.lane - piece.offset)[:offset_bits])),
+            turns.row.eq(piece.row),
+            turns.lane.eq(piece.lane),
+            turns.last.eq(piece.lane + piece.more),
+            turns.memory.eq(now.memory),
+            turns.event.eq(piece.event.any()),
         ]
-        with m.If(turn_free):
-            m.d.sync += [
-                turned_valid.eq(step),
-                turned.data.eq(fill | rotate_bytes(
-                    source, (piece.lane - piece.offset)[:offset_bits])),
-                turned.row.eq(piece.row),
-                turned.lane.eq(piece.lane),
-                turned.last.eq(piece.lane + piece.more),
-                turned.memory.eq(now.memory),
-                turned.event.eq(piece.event.any()),
+        if compact:
+            m.d.comb += turn_free.eq(write_free)
+            with m.If(turn_free):
+                m.d.sync += [turned_valid.eq(step & good), turned.eq(turns)]
+        else:
+            m.submodules.turns = queue = ShortQueue(shape=turn_layout, depth=2)
+            m.d.comb += [
+                turn_free.eq(queue.i.ready),
+                queue.i.valid.eq(step & good),
+                queue.i.payload.eq(turns),
+                turned_valid.eq(queue.o.valid),
+                turned.eq(queue.o.payload),
+                queue.o.ready.eq(write_free),
             ]
         mask_bits = max(row_bytes for _, row_bytes, _ in pad_shapes(self.config).values())
         mask = Signal(mask_bits, reset_less=True)

@@ -9,25 +9,13 @@ from .choose import choose
 from .fifo import Fifo, ShortQueue
 from .record import INDEX_BITS
 
-__all__ = ["Gate", "Raiser", "Semaphores", "SerialSemaphores", "at_level", "gate_layout"]
+__all__ = ["Gate", "Raiser", "Semaphores", "SerialSemaphores", "gate_layout"]
 
 NUMBER_BITS = 5
 VALUE_BITS = 4
 
-# A command's waits: which slots, their semaphores and their loop levels.
-gate_layout = data.StructLayout({
-    "valid": 2, "number": data.ArrayLayout(NUMBER_BITS, 2), "level": data.ArrayLayout(4, 2)})
-
-
-def at_level(flags, level, loops: int):
-    """Whether all of the ``loops`` inside ``level`` have their flag set (``first``: an iteration
-    of the level begins; ``last``: it ends); level 15 means all loops."""
-    return Cat(flags[i] | ~_inside(i, level) for i in range(loops)).all()
-
-
-def _inside(loop: int, level):
-    """Whether ``loop`` is inside ``level``, which is above it; as no carry chain."""
-    return ~Cat(level == i for i in range(loop + 1)).any()
+# A command's waits: which slots, and their semaphores.
+gate_layout = data.StructLayout({"valid": 2, "number": data.ArrayLayout(NUMBER_BITS, 2)})
 
 
 class Semaphores(wiring.Component):
@@ -169,8 +157,11 @@ class Gate(wiring.Component):
     -------
     waits : ``In(stream of gate_layout)``
         The waits of each command, in order; those without any, too.
-    first, last : ``In(loops)``
-        Where the element about to be issued stands in the loops.
+    begins, final : ``In(2)``
+        The element about to be issued begins an iteration of slot 0, slot 1; its iteration is the
+        command's last.
+    opens : ``In(1)``
+        It is the command's first.
     pass_ : ``In(1)``
         The element is issued (only while ``open``).
     open : ``Out(1)``
@@ -180,19 +171,17 @@ class Gate(wiring.Component):
 
     Parameters
     ----------
-    loops : int
-        Depth of nesting.
     held : bool
         Whether ``waits`` stay as they are until the command's last element is issued: they are not
         kept here.
     """
-    def __init__(self, *, loops: int, held: bool = False):
-        self.loops = loops
+    def __init__(self, *, held: bool = False):
         self.held = held
         super().__init__({
             "waits": In(stream.Signature(gate_layout)),
-            "first": In(loops),
-            "last": In(loops),
+            "begins": In(2),
+            "final": In(2),
+            "opens": In(1),
             "pass_": In(1),
             "open": Out(1),
             "wait": Out(stream.Signature(NUMBER_BITS)),
@@ -203,8 +192,6 @@ class Gate(wiring.Component):
         new  = self.waits.payload
         waits = Signal(2)  # slots in use
         numbers = new.number if self.held else Signal(new.number.shape(), reset_less=True)
-        inside = [Signal(self.loops, name=f"inside{slot}", reset_less=True)
-                  for slot in range(2)]     # the loops inside the slot's level
         ahead = Signal()  # these are for a command that has not begun
         have = Signal(2)
         want = Signal(2)
@@ -212,31 +199,24 @@ class Gate(wiring.Component):
         number = Signal(NUMBER_BITS, reset_less=True)  # of its semaphore
         next_slot = Signal()
         needs = Signal(2)
-        begins = self.first.all()  # a command's first element
         take = self.waits.valid & self.waits.ready
+        m.d.comb += needs.eq(waits & self.begins & (self.opens | ~ahead).replicate(2))
         for slot in range(2):
-            final = (self.last | inside[slot]).all()
-            m.d.comb += needs[slot].eq(waits[slot] & (begins | ~ahead)
-                                       & (self.first | ~inside[slot]).all())
             with m.If(take):
-                m.d.sync += [
-                    want[slot].eq(new.valid[slot]),
-                    inside[slot].eq(Cat(_inside(i, new.level[slot])
-                                         for i in range(self.loops))),
-                ]
+                m.d.sync += want[slot].eq(new.valid[slot])
             with m.Elif(self.pass_ & needs[slot]):
-                m.d.sync += [have[slot].eq(0), want[slot].eq(~final)]
+                m.d.sync += [have[slot].eq(0), want[slot].eq(~self.final[slot])]
             with m.Elif(self.wait.valid & self.wait.ready & (slot_asked == slot)):
                 m.d.sync += [have[slot].eq(1), want[slot].eq(0)]
         with m.If(take):
             m.d.sync += [waits.eq(new.valid), ahead.eq(1)]
             if not self.held:
                 m.d.sync += numbers.eq(new.number)
-        with m.Elif(self.pass_ & begins):
+        with m.Elif(self.pass_ & self.opens):
             m.d.sync += ahead.eq(0)
         m.d.comb += [
             self.waits.ready.eq(~ahead & ~have.any() & ~want.any()),
-            self.open.eq((~needs | have).all() & (ahead | ~begins)),
+            self.open.eq((~needs | have).all() & (ahead | ~self.opens)),
             # Take turns: the wait of an outer loop's next iteration must not hold up the inner one.
             next_slot.eq(Mux(waits.all(),
                              Mux(want[0] == want[1], ~slot_asked, want[1]), waits[1])),

@@ -10,7 +10,6 @@ from .config import CoreConfig
 from .isa import COMMANDS, ErrorCode, LoadMode, Memory, Opcode
 from .narrow import index_bits, memory_bits, pad_bits, walked_bits
 from .record import INDEX_BITS, RECORD_BITS, Record, error_layout
-from .semaphore import at_level
 from .walk import CommandWalker
 
 __all__ = ["RunStepper", "RunWalker", "lane_bits", "pad_shapes", "place_layout", "ring_fits",
@@ -154,14 +153,13 @@ class RunWalker(wiring.Component):
         widths = walk_widths(self.config)
         kept = data.StructLayout({
             "settings": settings_layout(self.config), "too_wide": 1, "raises": 2,
-            "level": data.ArrayLayout(4, 2),
             # The highest addresses of a run that ends in the window, and in a scratchpad row.
             "last_address": signed(widths["memory"] + 1),
             "last_lane": signed(lane_bits(self.config) + 1)})
         m.submodules.walker = walker = CommandWalker(
             loops=loops, streams=(widths["memory"], widths["pad"]), kept=kept,
             count_bits=self.config.count_bits, queued=not self.config.control.compact,
-            held=self.config.control.compact)
+            held=self.config.control.compact, levels=4)
         wiring.connect(m, walker.wait, wiring.flipped(self.wait))
         self._connect_command(m, walker, loops)
 
@@ -191,10 +189,8 @@ class RunWalker(wiring.Component):
                       & ((now.ring != 0) | (row[len(run.row):] == 0))),
             run.address.eq(memory_address),
             run.row.eq(row),
-            run.event.eq(Cat(
-                walker.kept.raises[slot] & at_level(element.last, walker.kept.level[slot], loops)
-                for slot in range(2))),
-            run.first.eq(element.first.all()),
+            run.event.eq(walker.kept.raises & element.ends[2:]),
+            run.first.eq(element.opens),
             self.settings.eq(now),
             self.run.valid.eq(walker.o.valid & walker.open & ~wrong),
             walker.o.ready.eq(self.run.ready & walker.open & ~wrong),
@@ -219,7 +215,7 @@ class RunWalker(wiring.Component):
         command = walker.command.payload
         settings = command.kept.settings
         valid, number, level = record.slots("wait")
-        raises, raise_number, _ = record.slots("raise")
+        raises, raise_number, raise_level = record.slots("raise")
         run_bytes, row_bytes = record["run_bytes"], record["row_bytes"]
         single = Signal()
         memory = (record["memory"][:len(settings.memory)] if self.opcode == Opcode.LOAD
@@ -237,11 +233,10 @@ class RunWalker(wiring.Component):
             command.walk.base1.eq(record["pad_base"]),
             command.waits.valid.eq(valid),
             command.waits.number.eq(number),
-            command.waits.level.eq(level),
+            command.walk.level.as_value().eq(Cat(level, raise_level)),
             command.kept.too_wide.eq(row_bytes[lane_bits(self.config):].any()),
             single.eq(run_bytes <= row_bytes),
             command.kept.raises.eq(raises),
-            command.kept.level.eq(level),
             settings.run_bytes.eq(run_bytes),
             settings.row_step.eq(record["row_step"]),
             settings.memory.eq(memory),

@@ -34,7 +34,7 @@ class CommandWalker(wiring.Component):
     kept : data.StructLayout
         What stays beside a command's elements.
     waits : bool
-        Whether the walk waits for semaphores.
+        Whether the walk waits for semaphores, at levels 0 and 1.
     count_bits : int
         Width of a loop count.
     queued : bool
@@ -42,6 +42,8 @@ class CommandWalker(wiring.Component):
         elements hangs on what becomes of them in the same cycle: the first leaves three cycles
         after its command came, and there is a cycle between commands; more before those of fewer
         than three elements.
+    levels : int
+        Levels of its loops that a command names.
     held : bool
         Whether ``command`` stays as it is after it was accepted, until the walk is idle, and comes
         only then: it is not kept here. Not together with ``queued``.
@@ -68,15 +70,12 @@ class CommandWalker(wiring.Component):
     """
     def __init__(self, *, loops: int, streams: Sequence[int], kept: data.StructLayout,
                  waits: bool = True, count_bits: int = 16, queued: bool = False,
-                 held: bool = False):
-        self.loops = loops
-        self.streams = tuple(streams)
+                 held: bool = False, levels: int = 2):
         self.waits = waits
-        self.count_bits = count_bits
         self.queued = queued
         self.held = held
-        self.walker = AffineWalker(loops=loops, streams=self.streams, count_bits=count_bits,
-                                   held=held)
+        self.walker = AffineWalker(loops=loops, streams=streams, count_bits=count_bits, held=held,
+                                   levels=levels)
         super().__init__({
             "command": In(stream.Signature(data.StructLayout({
                 "walk": self.walker.walk_layout, "waits": gate_layout, "kept": kept}))),
@@ -105,7 +104,7 @@ class CommandWalker(wiring.Component):
             begin = fork.o[1].valid & over
             with m.If(begin):
                 m.d.sync += over.eq(0)
-            with m.Elif(self.o.valid & self.o.ready & self.o.payload.last.all()):
+            with m.Elif(self.o.valid & self.o.ready & self.o.payload.closes):
                 m.d.sync += over.eq(1)
             m.d.comb += [
                 self.o.valid.eq(queue.o.valid & ~over),
@@ -130,14 +129,15 @@ class CommandWalker(wiring.Component):
             with m.If(begin):
                 m.d.sync += kept.eq(command.kept)
         if self.waits:
-            m.submodules.gate = gate = Gate(loops=self.loops, held=self.held)
+            m.submodules.gate = gate = Gate(held=self.held)
             wiring.connect(m, gate.wait, wiring.flipped(self.wait))
             m.d.comb += [
                 gate.waits.valid.eq(fork.o[2].valid),
                 gate.waits.payload.eq(command.waits),
                 fork.o[2].ready.eq(gate.waits.ready),
-                gate.first.eq(self.o.payload.first),
-                gate.last.eq(self.o.payload.last),
+                gate.begins.eq(self.o.payload.begins),
+                gate.final.eq(self.o.payload.final),
+                gate.opens.eq(self.o.payload.opens),
                 gate.pass_.eq(self.pass_),
                 self.open.eq(gate.open),
             ]

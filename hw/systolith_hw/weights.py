@@ -113,7 +113,7 @@ class WeightSequencer(wiring.Component):
             command.waits.valid.eq(valid),
             command.waits.number.eq(number),
             # Relative to loop 2; once per command, 15, stays beyond all loops.
-            *(command.waits.level[slot].eq(level[4 * slot:4 * slot + 4] - 2)
+            *(command.walk.level[slot].eq(level[4 * slot:4 * slot + 4] - 2)
               for slot in range(2)),
             command.kept.k_last.eq(record["k_last"]),
             command.kept.k_filled.eq(k_filled),

@@ -201,6 +201,25 @@ def test_multipliers_are_inferred_on_ecp5_where_the_chip_has_enough(empty_cache,
     assert types(netlist).count(cell) == expected
 
 
+@pytest.mark.parametrize("name", ["icebreaker", "ulx3s_25f"])
+def test_a_wire_may_have_the_name_of_another_ones_bit(empty_cache, name):
+    # As fields and elements of Amaranth's structures have.
+    verilog = """module top(input clk, input uart_rx, output reg uart_tx);
+  reg [1:0] r;
+  reg [4:0] a;
+  reg \\r[0] ;
+  always @(posedge clk) begin
+    a <= {a, uart_rx};
+    r <= a[1:0] ^ a[3:2];
+    \\r[0] <= &a;
+    uart_tx <= r[0] ^ (r[1] & \\r[0] );
+  end
+endmodule
+"""
+    cells = types(synthesise(verilog, board_of(name)))
+    assert sum("FF" in cell for cell in cells) == 9
+
+
 def test_multipliers_of_an_85f_have_sites():
     board = board_of("ulx3s_85f")
     sites = multiplier_sites(board, board.config)

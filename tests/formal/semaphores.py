@@ -1,6 +1,7 @@
 """What semaphores promise: no token is lost, invented, or taken without need."""
 
 from amaranth.hdl import Array, Cat, Const, Mux, Signal
+from amaranth.lib import data
 from systolith_hw.isa import ONCE
 from systolith_hw.semaphore import Gate, Raiser, Semaphores
 
@@ -81,7 +82,8 @@ class OneEach(Specification):
     LOOPS, MOST = 2, 3
 
     def __init__(self):
-        super().__init__(Gate(loops=self.LOOPS), slot=1, begin=1, move=1,
+        super().__init__(Gate(), slot=1, begin=1, move=1,
+                         level=data.ArrayLayout(4, 2),
                          **{f"count{i}": range(self.MOST + 1) for i in range(self.LOOPS)})
 
     def properties(self, m, dut):
@@ -95,21 +97,21 @@ class OneEach(Specification):
         for count in counts:
             self.given(m, (count != 0) & (count <= self.MOST))
         self.given(m, dut.pass_ == (self.move & walk.running & dut.open))
-        self.given(m, ~walk.running | ((dut.first == walk.first) & (dut.last == walk.last)))
         self.given(m, self.held(m, dut.waits.valid, dut.waits.ready, waits, "waits"))
         # Two waits for one semaphore would be two waits at one level, and both alike.
         self.given(m, waits.number[0] != waits.number[1])
-        for level in waits.level:
+        for level in self.level:
             self.given(m, (level <= self.LOOPS) | (level == ONCE))
 
         # The waits that came last, which tokens are taken for; and those of the command whose
         # elements pass, from its second element on.
         slot  = self.constant(m, self.slot)  # either
-        newest, passing = Signal(waits.shape()), Signal(waits.shape())
+        waits_layout = data.StructLayout({"waits": waits.shape(), "level": self.level.shape()})
+        newest, passing = Signal(waits_layout), Signal(waits_layout)
         ahead = Signal()  # the newest are for a command that has not begun
         begins = walk.first.all()
         with m.If(take):
-            m.d.sync += [newest.eq(waits), ahead.eq(1)]
+            m.d.sync += [newest.waits.eq(waits), newest.level.eq(self.level), ahead.eq(1)]
         with m.Elif(dut.pass_ & begins):
             m.d.sync += [passing.eq(newest), ahead.eq(0)]
 
@@ -122,11 +124,16 @@ class OneEach(Specification):
             return Array([flags[i:].all() if i < self.LOOPS else Const(1)
                           for i in range(ONCE + 1)])[level]
 
-        valid  = Mux(begins, newest.valid, passing.valid).bit_select(slot, 1)
-        level  = Mux(begins, newest.level[slot], passing.level[slot])
+        levels = [Mux(begins, newest.level[i], passing.level[i]) for i in range(2)]
+        self.given(m, ~walk.running | (
+            (dut.begins == Cat(at(walk.first, level) for level in levels))
+            & (dut.final == Cat(beyond(walk.last, level) for level in levels))
+            & (dut.opens == begins)))
+        valid  = Mux(begins, newest.waits.valid, passing.waits.valid).bit_select(slot, 1)
+        level  = Mux(slot, *reversed(levels))
         uses   = dut.pass_ & valid & at(walk.first, level)  # an iteration of its level begins
-        token  = (dut.wait.valid & dut.wait.ready & newest.valid.bit_select(slot, 1)
-                  & (dut.wait.payload == newest.number[slot]))
+        token  = (dut.wait.valid & dut.wait.ready & newest.waits.valid.bit_select(slot, 1)
+                  & (dut.wait.payload == newest.waits.number[slot]))
         have   = Signal(range(3))       # tokens taken and not used
         ended  = Signal(init=1)         # the command's last iteration has begun
         m.d.sync += have.eq(have + token - uses)
@@ -139,11 +146,12 @@ class OneEach(Specification):
         self.require(m, have <= 1, "no token is taken before the one in hand is used")
         self.require(m, ~(token & ended & ~ahead), "no iteration follows the last one")
         self.require(m, ~(take & (have != 0)), "a command leaves no token behind")
-        known = Cat(newest.valid[i] & (dut.wait.payload == newest.number[i]) for i in range(2))
+        number = newest.waits.number
+        known = Cat(newest.waits.valid[i] & (dut.wait.payload == number[i]) for i in range(2))
         self.require(m, ~dut.wait.valid | known.any(), "what is asked for is waited for")
-        blocked = (ahead & newest.valid.bit_select(slot, 1) & (have == 0))
+        blocked = (ahead & newest.waits.valid.bit_select(slot, 1) & (have == 0))
         self.require(m, ~self.late(m, "ask", blocked & ~(
-            dut.wait.valid & ((dut.wait.payload == newest.number[slot]) | ~dut.wait.ready)), 3),
+            dut.wait.valid & ((dut.wait.payload == number[slot]) | ~dut.wait.ready)), 3),
             "the token needed next is asked for")
 
 
@@ -219,9 +227,9 @@ PROOFS = (
         make=OneEach,
         bugs=(
             Bug("a gate that waits once too often", "hw/systolith_hw/semaphore.py",
-                "want[slot].eq(~final)", "want[slot].eq(1)", RUN),
+                "want[slot].eq(~self.final[slot])", "want[slot].eq(1)", RUN),
             Bug("a gate that stays open", "hw/systolith_hw/semaphore.py",
-                "self.open.eq((~needs | have).all() & (ahead | ~begins))",
+                "self.open.eq((~needs | have).all() & (ahead | ~self.opens))",
                 "self.open.eq((~needs | have).all())", RUN),
         )),
     Proof(

@@ -18,24 +18,25 @@ class Formula(Specification):
     """
     def __init__(self, *, loops: int, bits: int, most: int):
         self.most = most
-        dut = AffineWalker(loops=loops, streams=(bits,), count_bits=most.bit_length())
-        super().__init__(dut, drives=("walk__payload",), base=bits,
+        dut = AffineWalker(loops=loops, streams=(bits,), count_bits=most.bit_length(), levels=1)
+        super().__init__(dut, drives=("walk__payload",), base=bits, level=4,
                          **{f"stride{i}": bits for i in range(loops)},
                          **{f"count{i}": range(most + 1) for i in range(loops)})
 
     def properties(self, m, dut):
         loops = dut.loops
-        new = [self.base, *(getattr(self, f"{name}{i}") for i in range(loops)
+        new = [self.level, self.base, *(getattr(self, f"{name}{i}") for i in range(loops)
                             for name in ("stride", "count"))]
         kept = [Signal.like(value, name=f"kept{i}", reset_less=True) for i, value in enumerate(new)]
-        base, strides, counts = new[0], new[1::2], new[2::2]
+        _, base, *rest = new
+        strides, counts = rest[::2], rest[1::2]
         start = dut.walk.valid & dut.walk.ready
         for count in counts:
             self.given(m, (count != 0) & (count <= self.most))
         with m.If(start):
             m.d.sync += [before.eq(now) for now, before in zip(new, kept, strict=True)]
         walk = dut.walk.payload
-        m.d.comb += walk.base0.eq(base)
+        m.d.comb += [walk.base0.eq(base), walk.level[0].eq(self.level)]
         rewind = 0
         for i in range(loops):
             m.d.comb += [walk.count[i].eq(counts[i]), walk.jump0[i].eq(strides[i] - rewind)]
@@ -47,7 +48,7 @@ class Formula(Specification):
         index = [Signal(range(self.most), name=f"index{i}") for i in range(loops)]
         walking, behind = Signal(), Signal()
         first = Cat(i == 0 for i in index)
-        last  = Cat(i + 1 == count for i, count in zip(index, out[2::2], strict=True))
+        last  = Cat(i + 1 == count for i, count in zip(index, out[3::2], strict=True))
         take  = dut.o.valid & dut.o.ready
         ends  = take & last.all()
         with m.If(take):
@@ -60,14 +61,20 @@ class Formula(Specification):
                          for now, old, fresh in zip(out, kept, new, strict=True)]
         with m.Elif(start):
             m.d.sync += behind.eq(1)
-        address = out[0]
+        level, address = out[:2]
         for i in range(loops):
-            address = address + Array(n * out[1 + 2 * i] for n in range(self.most))[index[i]]
+            address = address + Array(n * out[2 + 2 * i] for n in range(self.most))[index[i]]
+        inside = Cat(i < level for i in range(loops))
         element = dut.o.payload
         self.require(m, ~(start & behind & ~ends), "no more than two walks are inside")
         self.require(m, ~dut.o.valid | walking, "no element without a walk")
         self.require(m, ~dut.o.valid | ((element.first == first) & (element.last == last)),
                      "every index comes once, in order")
+        self.require(m, ~dut.o.valid | (
+            (element.opens == first.all()) & (element.closes == last.all())
+            & (element.begins == (first | ~inside).all())
+            & (element.ends == (last | ~inside).all())
+            & (element.final == (last | inside).all())), "and says so, at every level")
         self.require(m, ~dut.o.valid | (element.address.s0 == address[:len(walk.base0)]),
                      "its address is that of the formula")
         self.require(m, self.held(m, dut.o.valid, dut.o.ready, element, "o"),
@@ -86,8 +93,8 @@ def _walker(name, method, **sizes):
         name=name, block="affine.py",
         claim="AffineWalker of {loops} loops, counts up to {most}, addresses of {bits} bits, "
               "jumps as the assembler makes them from any strides: elements are those of the "
-              "formula, each once and in order, with their first and last flags, one each cycle, "
-              "from walk to walk and through stalls".format(**sizes),
+              "formula, each once and in order, with their flags of loops and of a level, one each "
+              "cycle, from walk to walk and through stalls".format(**sizes),
         make=lambda: Formula(**sizes), **method,
         bugs=(
             Bug("a jump of the wrong loop", "hw/systolith_hw/affine.py",

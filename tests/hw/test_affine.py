@@ -14,7 +14,7 @@ WIDTHS = (16, 32)
 
 
 def random_walk(rng, loops, most=60):
-    """Counts, many of them 1, and base and strides, also negative, of each stream."""
+    """Counts, many of them 1, levels, and base and strides, also negative, of each stream."""
     counts = [1] * loops
     for loop in rng.sample(range(loops), loops):
         product = 1
@@ -23,7 +23,7 @@ def random_walk(rng, loops, most=60):
         counts[loop] = rng.choice([1, 1, 2, 3, rng.randrange(1, 8)])
         if product * counts[loop] > most:
             counts[loop] = 1
-    return {"counts": counts,
+    return {"counts": counts, "levels": [rng.choice([*range(loops + 1), 15]) for _ in range(2)],
             "bases": [rng.randrange(1 << bits) for bits in WIDTHS],
             "strides": [[rng.randrange(-3000, 3000) for _ in range(loops)] for _ in WIDTHS]}
 
@@ -39,15 +39,29 @@ def expected(walk):
                         % (1 << bits)
                         for i, (bits, base, strides) in enumerate(
                             zip(WIDTHS, walk["bases"], walk["strides"], strict=True))},
-            "first": sum((i == 0) << loop for loop, i in enumerate(index)),
-            "last": sum((i == counts[loop] - 1) << loop for loop, i in enumerate(index)),
+            **flags(index, counts, walk["levels"]),
         })
     return elements
 
 
+def flags(index, counts, levels):
+    """What an element says of where it stands in its loops."""
+    first = [i == 0 for i in index]
+    last  = [i == count - 1 for i, count in zip(index, counts, strict=True)]
+
+    def number(bits):
+        return sum(bit << i for i, bit in enumerate(bits))
+
+    return {"first": number(first), "last": number(last),
+            "begins": number(all(first[:level]) for level in levels),
+            "ends": number(all(last[:level]) for level in levels),
+            "final": number(all(last[level:]) for level in levels),
+            "opens": all(first), "closes": all(last)}
+
+
 def offered(walk):
     """The walk as the component takes it."""
-    fields = {"count": walk["counts"]}
+    fields = {"count": walk["counts"], "level": walk["levels"]}
     for i, bits in enumerate(WIDTHS):
         fields[f"base{i}"] = walk["bases"][i]
         fields[f"jump{i}"] = [jump % (1 << bits)
@@ -81,7 +95,7 @@ def run(dut, walks, rng, stall, pause=0.0):
             if valid and ready:
                 taken.append((cycle, plain(element)))
             if begun:
-                assert plain(element)["first"] == (1 << dut.loops) - 1
+                assert plain(element)["opens"]
             begun = begin
             assert not (idle and valid)
             cycle += 1
@@ -99,7 +113,7 @@ def run(dut, walks, rng, stall, pause=0.0):
 @pytest.mark.parametrize("loops", [1, 2, 3, 4, 5, 6])
 def test_walks_the_formula_through_restarts_and_stalls(loops, stall, pause):
     rng = random.Random(f"{loops} {stall} {pause}")
-    dut = AffineWalker(loops=loops, streams=WIDTHS)
+    dut = AffineWalker(loops=loops, streams=WIDTHS, levels=2)
     walks = [random_walk(rng, loops) for _ in range(8)]
     walks += [{**random_walk(rng, loops), "counts": [1] * loops} for _ in range(3)]
     taken, _ = run(dut, walks, rng, stall, pause)
@@ -110,7 +124,7 @@ def test_walks_the_formula_through_restarts_and_stalls(loops, stall, pause):
 @pytest.mark.parametrize("loops", [1, 2, 4])
 def test_a_walk_that_is_held_is_kept_nowhere_else(loops, stall):
     rng = random.Random(f"held {loops} {stall}")
-    dut = AffineWalker(loops=loops, streams=WIDTHS, count_bits=12, held=True)
+    dut = AffineWalker(loops=loops, streams=WIDTHS, count_bits=12, held=True, levels=2)
     walks = [random_walk(rng, loops) for _ in range(12)]
     walks[3] = {**walks[3], "counts": [1] * loops}
     walks.append({**walks[4], "counts": [1] * (loops - 1) + [300]})
@@ -139,7 +153,7 @@ def test_a_walk_that_is_held_is_kept_nowhere_else(loops, stall):
 
 def test_gives_an_element_every_cycle_from_one_walk_to_the_next():
     rng = random.Random(0)
-    dut = AffineWalker(loops=3, streams=WIDTHS)
+    dut = AffineWalker(loops=3, streams=WIDTHS, levels=2)
     walks = [{**random_walk(rng, 3), "counts": counts}
              for counts in ([3, 1, 4], [1, 2, 2], [1, 1, 1], [1, 1, 1], [2, 1, 1])]
     taken, starts = run(dut, walks, rng, 0)
@@ -148,8 +162,8 @@ def test_gives_an_element_every_cycle_from_one_walk_to_the_next():
 
 
 def test_a_count_of_65535_does_not_end_early():
-    dut = AffineWalker(loops=2, streams=WIDTHS)
-    walk = {"counts": [1, 65535], "bases": [5, 7], "strides": [[0, 1], [0, 3]]}
+    dut = AffineWalker(loops=2, streams=WIDTHS, levels=2)
+    walk = {"counts": [1, 65535], "levels": [0, 15], "bases": [5, 7], "strides": [[0, 1], [0, 3]]}
     elements = []
 
     async def bench(ctx):

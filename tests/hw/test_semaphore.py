@@ -166,15 +166,17 @@ def test_one_by_one_no_token_is_lost_or_invented_and_the_lowest_that_can_is_serv
 
 
 def elements_of(counts):
-    """Index tuples, innermost first, with the flags of the loops."""
+    """Index tuples, innermost first."""
     for outer_first in itertools.product(*(range(count) for count in reversed(counts))):
-        index = outer_first[::-1]
-        yield (index, sum((i == 0) << loop for loop, i in enumerate(index)),
-               sum((i == counts[loop] - 1) << loop for loop, i in enumerate(index)))
+        yield outer_first[::-1]
 
 
 def begins(index, level):
     return not any(index[:min(level, len(index))])
+
+
+def is_final(index, counts, level):
+    return all(i == count - 1 for i, count in zip(index[level:], counts[level:], strict=True))
 
 
 GATE_CASES = [
@@ -190,13 +192,13 @@ GATE_CASES = [
 @pytest.mark.parametrize("speed", [0.15, 0.6, 1.0])
 def test_a_gate_takes_one_token_for_each_iteration_before_it_begins(loops, speed):
     rng = random.Random(f"{loops} {speed}")
-    dut = Gate(loops=loops)
+    dut = Gate()
     # Every slot of every command has a semaphore of its own: (counts, levels, used, numbers).
     commands = [(counts, levels, used, (2 * i, 2 * i + 1)) for i, (counts, levels, used) in
                 enumerate(rng.choices([case for case in GATE_CASES if len(case[0]) == loops],
                                       k=16))]
-    elements = [(number, *element) for number, (counts, *_) in enumerate(commands)
-                for element in elements_of(counts)]
+    elements = [(number, index) for number, (counts, *_) in enumerate(commands)
+                for index in elements_of(counts)]
     total = [prod(counts[min(level, loops):]) * use for counts, levels, used, _ in commands
              for level, use in zip(levels, used, strict=True)]
     grants, begun = [0] * len(total), [0] * len(total)
@@ -209,13 +211,14 @@ def test_a_gate_takes_one_token_for_each_iteration_before_it_begins(loops, speed
             offers = offered < len(commands) and (rng.random() < 0.5 or position == len(elements)
                                                   or elements[position][0] == offered)
             ctx.set(dut.waits.valid, offers)
-            ctx.set(dut.waits.payload, {"valid": used[0] | used[1] << 1, "number": numbers,
-                                        "level": levels})
+            ctx.set(dut.waits.payload, {"valid": used[0] | used[1] << 1, "number": numbers})
             wants = position < len(elements) and rng.random() < 0.9
             if position < len(elements):
-                command, index, first, last = elements[position]
-                ctx.set(dut.first, first)
-                ctx.set(dut.last, last)
+                command, index = elements[position]
+                counts, at, *_ = commands[command]
+                ctx.set(dut.begins, sum(begins(index, at[i]) << i for i in range(2)))
+                ctx.set(dut.final, sum(is_final(index, counts, at[i]) << i for i in range(2)))
+                ctx.set(dut.opens, not any(index))
             else:
                 idle += 1
             passes = wants and ctx.get(dut.open)
@@ -244,16 +247,17 @@ def test_a_gate_takes_one_token_for_each_iteration_before_it_begins(loops, speed
 
 @pytest.mark.parametrize("tokens", [0, 1])
 def test_an_open_gate_costs_no_cycle_from_one_command_to_the_next(tokens):
-    dut = Gate(loops=1)
+    dut = Gate()
     passed = []
 
     async def bench(ctx):
         ctx.set(dut.waits.valid, 1)
-        ctx.set(dut.waits.payload, {"valid": tokens, "number": [3, 4], "level": [ONCE, 0]})
+        ctx.set(dut.waits.payload, {"valid": tokens, "number": [3, 4]})
         ctx.set(dut.wait.ready, 1)
+        ctx.set(dut.final, 0b11)    # slot 0 waits once per command
         for cycle in range(30):
-            ctx.set(dut.first, len(passed) % 5 == 0)  # commands of five elements
-            ctx.set(dut.last, len(passed) % 5 == 4)
+            ctx.set(dut.opens, len(passed) % 5 == 0)  # commands of five elements
+            ctx.set(dut.begins, len(passed) % 5 == 0)
             is_open = ctx.get(dut.open)
             ctx.set(dut.pass_, is_open)
             if is_open:

@@ -32,8 +32,9 @@ def test_every_element_stands_beside_what_its_command_says(queued, waits, pauses
             if offers:
                 a, b, valid = commands[offered]
                 ctx.set(dut.command.payload, {
-                    "walk": {"count": [a, b], "base0": 10 * offered % 256, "jump0": [1, 1]},
-                    "waits": {"valid": valid, "number": [1, 2], "level": [15, 1]},
+                    "walk": {"count": [a, b], "level": [15, 1],
+                             "base0": 10 * offered % 256, "jump0": [1, 1]},
+                    "waits": {"valid": valid, "number": [1, 2]},
                     "kept": {"number": offered}})
             ctx.set(dut.wait.ready, rng.random() >= pauses)
             passes = ctx.get(dut.o.valid) and ctx.get(dut.open) and rng.random() >= pauses
@@ -70,8 +71,8 @@ def test_an_element_leaves_every_cycle_but_one_before_what_stays_beside_queued_o
     async def bench(ctx):
         ctx.set(dut.command.valid, 1)
         ctx.set(dut.command.payload, {
-            "walk": {"count": [3, 2]}, "kept": {"number": 0},
-            "waits": {"valid": waits, "number": [1, 2], "level": [15, 15]}})
+            "walk": {"count": [3, 2], "level": [15, 15]}, "kept": {"number": 0},
+            "waits": {"valid": waits, "number": [1, 2]}})
         ctx.set(dut.wait.ready, 1)
         for cycle in range(40):
             passes = ctx.get(dut.o.valid) and ctx.get(dut.open)

@@ -118,7 +118,7 @@ BUGS = (
         "with m.If(up[i] & ~down[i] & ~value.all()):",
         "with m.If(up[i] & ~down.any() & ~value.all()):", "hw/test_semaphore.py"),
     Bug("a gate that waits once too often", "hw/systolith_hw/semaphore.py",
-        "want[slot].eq(~final)", "want[slot].eq(1)", "hw/test_semaphore.py"),
+        "want[slot].eq(~self.final[slot])", "want[slot].eq(1)", "hw/test_semaphore.py"),
     Bug("tokens of the next command before this one's", "hw/systolith_hw/semaphore.py",
         "self.waits.ready.eq(~ahead & ~have.any() & ~want.any())",
         "self.waits.ready.eq(~ahead & ~have.any())", "hw/test_semaphore.py"),

@@ -71,13 +71,15 @@ class ExternalMemory(wiring.Component):
         # Whose each word is that will come.
         owner = data.StructLayout({"link": 1, "last": 1, "id": 1, "lane": lane_bits})
         m.submodules.owners = owners = Fifo(shape=owner, depth=self.READS)
-        # The bus hangs on none of who is next.
+        # Neither bus nor link hangs on who is next.
+        m.submodules.asked = asked = ShortQueue(depth=1, shape=self.request.payload.shape())
         m.submodules.written = written = ShortQueue(depth=2, shape=data.StructLayout({
             "data": self.config.data_bits, "strobe": word_bytes, "last": 1}))
         offers = {name: Signal(name=f"{name}_offers") for name in ("link", "write", "read")}
         takes = {name: Signal(name=f"{name}_takes") for name in offers}
-        link = self.request.payload
+        link = asked.o.payload
         link_lane = link.address[:lane_bits]
+        word = written.o.payload
         writing, reading = Signal(), Signal()       # a burst has begun
         write_row = Signal(width, reset_less=True)
         read_row = Signal(width, reset_less=True)
@@ -86,14 +88,15 @@ class ExternalMemory(wiring.Component):
         turn = Signal()                             # writes go before reads
 
         # Who is next.
+        wiring.connect(m, wiring.flipped(self.request), asked.i)
         m.d.comb += [
-            offers["link"].eq(self.request.valid & (link.write | owners.i.ready)),
+            offers["link"].eq(asked.o.valid & (link.write | owners.i.ready)),
             written.i.valid.eq(self.wvalid),
             written.i.payload.data.eq(self.wdata),
             written.i.payload.strobe.eq(self.wstrb),
             written.i.payload.last.eq(self.wlast),
             self.wready.eq(written.i.ready),
-            offers["write"].eq(writing & written.o.valid & (~self.bvalid | self.bready)),
+            offers["write"].eq(writing & written.o.valid & ~(self.bvalid & word.last)),
             offers["read"].eq(reading & owners.i.ready),
         ]
         with m.If(beats.i.ready):
@@ -103,7 +106,7 @@ class ExternalMemory(wiring.Component):
                 m.d.comb += takes["write"].eq(1)
             with m.Elif(offers["read"]):
                 m.d.comb += takes["read"].eq(1)
-        chosen, word = beats.i.payload, written.o.payload
+        chosen = beats.i.payload
         read_takes = takes["read"] | (takes["link"] & ~link.write)
         m.d.comb += [
             beats.i.valid.eq(Cat(*takes.values()).any()),
@@ -120,7 +123,7 @@ class ExternalMemory(wiring.Component):
             owners.i.payload.lane.eq(link_lane),
             owners.i.payload.last.eq(left == 0),
             owners.i.payload.id.eq(read_id),
-            self.request.ready.eq(takes["link"]),
+            asked.o.ready.eq(takes["link"]),
             written.o.ready.eq(takes["write"]),
             self.beats.valid.eq(beats.o.valid),
             self.beats.payload.eq(beats.o.payload),

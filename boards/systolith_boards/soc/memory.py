@@ -38,7 +38,8 @@ class ChipMemory(wiring.Component):
     a power of two; nobody may use those beyond its size.
 
     Timing: the first word of a burst comes four cycles after its address, then one a cycle, also
-    from burst to burst; a write is answered the cycle after its last word.
+    from burst to burst; a write is answered the cycle after its last word, and no last word taken
+    before the answer to the one before is.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ class ChipMemory(wiring.Component):
         take = Signal()
         last = Signal()
         m.d.comb += [
-            self.wready.eq(writing & (~self.bvalid | self.bready)),
+            self.wready.eq(writing & ~(self.bvalid & self.wlast)),
             take.eq(self.wvalid & self.wready),
             link_write.eq(self.request.valid & link.write & ~take),
             last.eq(take & self.wlast),
