@@ -67,7 +67,7 @@ class GroupSequencer(wiring.Component):
     issue : ``Out(1)``
         A group has been read.
     group : ``Out(group_layout)``
-        That group.
+        That group; unless the core is compact, of the cycle before, as is ``record``.
     beat : ``Out(range(beats))``
         Row of a group that is read.
     source_read, stream_read : ``Out(1)``

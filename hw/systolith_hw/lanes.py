@@ -37,7 +37,7 @@ class VectorLanes(wiring.Component):
     Members
     -------
     issue, group : ``In``
-        A group has been read.
+        A group has been read; which one, and its record, come a cycle later unless compact.
     beat, source_read, stream_read : ``In``
         Row of a group that is read in this cycle.
     value_read, sum_read, record : ``In``
@@ -48,10 +48,8 @@ class VectorLanes(wiring.Component):
         A group is done in the next cycle.
     acc_data, bias_data, source_data, stream_data : ``In``
         What was read, in the stage ``ARRIVED``.
-    scale : ``Out(ReadPort)``
-        To the parameter memory; always granted.
-    act : ``Out(WritePort)``
-        To the activation scratchpad; always granted.
+    scale, act : ``Out(ReadPort)``, ``Out(WritePort)``
+        To the parameter memory and the activation scratchpad; always granted.
     fun : ``In(WritePort)``
         Writes function tables.
 
@@ -89,12 +87,14 @@ class VectorLanes(wiring.Component):
         self._register, self._delay = self.pipe.register, self.pipe.delay
         self.settled = {}
         self.pipe.start("valid", self.issue, reset_less=False)
+        late = not self.config.control.compact
         for name in self.group.shape().members:
-            self.pipe.start(name, self.group[name], held=True)
+            self.pipe.start(name, self.group[name], held=True, late=late)
         if unit.rows:
             m.submodules.rows = self.rows = RowFile(config=self.config)
             for name in ("value_read", "sum_read", "record"):
-                self.pipe.start(name, getattr(self, name), reset_less=name == "record")
+                data_ = name == "record"
+                self.pipe.start(name, getattr(self, name), reset_less=data_, late=late and data_)
                 m.d.comb += getattr(self.rows, name).eq(
                     self.pipe.at(name, ARRIVED - RowFile.READ_LATENCY))
         operands = self._operands()
@@ -233,7 +233,7 @@ class VectorLanes(wiring.Component):
         value = self.pipe.at(name, scale_first - 1)
         if self.stages.function:
             value = Mux(self.function_first, self.pipe.at(name, function_first - 1), value)
-        return self._register(f"{name}_at_{scale_first}", self.pipe.stages[name][0].shape(), value,
+        return self._register(f"{name}_at_{scale_first}", self.pipe.stages[name][-1].shape(), value,
                               reset_less=self.pipe.reset_less[name])
 
     def _scale(self, numbers, factors):

@@ -22,10 +22,11 @@ class Pipe:
         self.reset_less: dict[str, bool] = {}
         self.every: dict[str, int] = {}     # stages for which a register holds
 
-    def start(self, name: str, value, *, reset_less: bool = True, held: bool = False) -> None:
+    def start(self, name: str, value, *, reset_less: bool = True, held: bool = False,
+              late: bool = False) -> None:
         """Let ``value`` set out; one that is ``held`` counts only beside what was started as
-        ``valid``."""
-        self.stages[name] = [value]
+        ``valid``, and one that comes ``late`` is that of the cycle before."""
+        self.stages[name] = [None, value] if late else [value]
         self.reset_less[name] = reset_less
         self.every[name] = self.interval if held else 1
 
@@ -34,7 +35,7 @@ class Pipe:
         values, every = self.stages[name], self.every[name]
         place = -(-stage // every)
         while len(values) <= place:
-            now = Signal(values[0].shape(), name=f"{name}_{len(values)}",
+            now = Signal(values[-1].shape(), name=f"{name}_{len(values)}",
                          reset_less=self.reset_less[name])
             if every == 1:
                 self.m.d.sync += now.eq(values[-1])

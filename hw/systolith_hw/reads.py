@@ -3,7 +3,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
+from amaranth.utils import bits_for, exact_log2
 
 from .cells import check
 from .config import CoreConfig
@@ -18,6 +18,7 @@ from .isa import (
     Scale,
     VectorOp,
 )
+from .ram import Ram
 from .record import INDEX_BITS, error_layout
 from .scratchpad import ReadPort
 from .stages import Stages, beats_of
@@ -102,6 +103,9 @@ def group_ports(config: CoreConfig) -> dict[str, wiring.Member]:
 class GroupReader(wiring.Component):
     """Reads group after group, each of its operands when its bank is free.
 
+    What is not needed for that waits in a memory of its own, whose row comes a cycle later: little
+    hangs on when a group is read.
+
     Timing: one group per cycle; a group is read two cycles after it came, in a compact core one;
     one of which an operand or the result fills several scratchpad rows takes as many cycles, and
     one more whenever two operands meet in a bank. From one group to the next it is
@@ -145,26 +149,35 @@ class GroupReader(wiring.Component):
         interval = Stages(config).interval
         beat_bits = exact_log2(beats_of(4, config))
         row_bits = exact_log2(config.act_row_bytes // config.vector.lanes)
-        heads, allowed = self.i, self.allowed
-        if not config.control.compact:
+        compact = config.control.compact
+        new = self.i.payload
+        beside = Signal(data.StructLayout({
+            "group": self.group.shape(), "record": ADDRESS_BITS, "index": INDEX_BITS}))
+        m.d.comb += [
+            *(beside.group[name].eq(new[name]) for name in beside.group.shape().members
+              if name not in ("source_unit", "stream_unit")),
+            beside.group.source_unit.eq(new.source),
+            beside.group.stream_unit.eq(new.second),
+            beside.record.eq(new.row),
+            beside.index.eq(new.index),
+        ]
+        heads, head, allowed, wrong = self.i, new, self.allowed, Signal()
+        halt = self.halt
+        if not compact:
             # A group's checks are known as one bit.
+            needed = ("source", "second", "param", "begins", "uses", *BEATS)
             m.submodules.heads = queue = ShortQueue(depth=GROUPS, shape=data.StructLayout({
-                "head": head_layout(config), "allowed": 1}))
+                **{name: new.shape().members[name] for name in needed}, "allowed": 1}))
             m.d.comb += [
                 queue.i.valid.eq(self.i.valid),
-                queue.i.payload.head.eq(self.i.payload),
+                *(queue.i.payload[name].eq(new[name]) for name in needed),
                 queue.i.payload.allowed.eq(self.allowed),
                 self.i.ready.eq(queue.i.ready),
             ]
             check(m, platform, ~self.i.valid | self.i.ready, "there is room for each group")
-            heads = stream.Signature(head_layout(config)).create()
-            allowed = queue.o.payload.allowed
-            m.d.comb += [
-                heads.valid.eq(queue.o.valid),
-                heads.payload.eq(queue.o.payload.head),
-                queue.o.ready.eq(heads.ready),
-            ]
-        head = heads.payload
+            heads, head = queue.o, queue.o.payload
+            allowed, halt = head.allowed, Signal()
+            m.d.sync += halt.eq(self.halt)
 
         # A command's last result of several rows keeps the next command's first one away.
         step  = Signal()            # a beat of the group is read
@@ -177,7 +190,7 @@ class GroupReader(wiring.Component):
         m.d.comb += [
             self.beat.eq(beat),
             final.eq(beat == head.beats),
-            wanted.eq(heads.valid & allowed & ~self.halt
+            wanted.eq(heads.valid & allowed & ~halt
                       & ~(head.begins & final & (rest != 0)) & (~final | (pause == 0))),
             issue.eq(step & final),
             heads.ready.eq(issue),
@@ -218,15 +231,31 @@ class GroupReader(wiring.Component):
         m.d.comb += [
             step.eq(wanted & Cat(*done).all()),
             self.busy.eq(step),
-            *(self.group[name].eq(head[name]) for name in self.group.shape().members
-              if name not in ("source_unit", "stream_unit")),
-            self.group.source_unit.eq(head.source),
-            self.group.stream_unit.eq(head.second),
             self.value_read.eq(issue & head.uses.row_value),
             self.sum_read.eq(issue & head.uses.row_sum),
-            self.record.eq(head.row),
-            self.error.valid.eq(heads.valid & ~allowed),
+            wrong.eq(heads.valid & ~allowed),
             self.error.code.eq(ErrorCode.SCRATCHPAD_ADDRESS),
-            self.error.index.eq(head.index),
         ]
+        goes = beside
+        if compact:
+            m.d.comb += self.error.valid.eq(wrong)
+        else:
+            goes = Signal(beside.shape(), name="goes")
+            m.submodules.beside = ram = Ram(depth=1 << bits_for(GROUPS), width=len(goes.as_value()))
+            ends = [Signal.like(ram.write_addr, name=name) for name in ("newest", "oldest")]
+            for end, moves in zip(ends, (self.i.valid, issue), strict=True):
+                with m.If(moves):
+                    m.d.sync += end.eq(end + 1)
+            m.d.comb += [
+                ram.write_addr.eq(ends[0]),
+                ram.write_data.eq(beside),
+                ram.write_en.eq(self.i.valid),
+                ram.read_addr.eq(ends[1]),
+                # Where groups are apart, the row stays until the next one is read.
+                ram.read_en.eq(heads.valid if interval == 1 else issue | wrong),
+                goes.eq(ram.read_data),
+            ]
+            m.d.sync += self.error.valid.eq(wrong)
+        m.d.comb += [self.group.eq(goes.group), self.record.eq(goes.record),
+                     self.error.index.eq(goes.index)]
         return m

@@ -206,10 +206,10 @@ def test_waits_while_a_token_is_missing_and_says_so():
     assert len(tb.seen.busy) == 1
 
 
-def test_halt_stops_it():
+def test_halt_stops_it_a_cycle_later():
     tb = TB(FOUR, seed=0)
     seen = tb.run([tb.command(counts=[2, 8], source_strides=[1])], halt=5, after=100)
-    assert len(seen.busy) == len(seen.acts) == 5
+    assert len(seen.busy) == len(seen.acts) == 6
 
 
 # Cycles
