@@ -137,7 +137,8 @@ def measure(array: ArrayConfig, *, chip: str, seeds: tuple[int, ...], frequency:
     synthesise(Wrapped(part=array_of(array)), chip=chip, directory=directory,
                inferring=array.strategy == "generic")
     if array.strategy == "ecp5" and CHIPS[chip].sites and not scatter:
-        fix(directory / "top.json", side_by_side(array.rows, array.cols, CHIPS[chip].sites))
+        fix(directory / "top.json", side_by_side(array.rows, array.cols - array.soft_cols,
+                                                 CHIPS[chip].sites))
     clocks = []
     for seed in seeds:
         try:
@@ -159,6 +160,7 @@ def measure(array: ArrayConfig, *, chip: str, seeds: tuple[int, ...], frequency:
 @click.option("--rows", type=int, required=True)
 @click.option("--cols", type=int, required=True)
 @click.option("--fanout", type=int, default=4, show_default=True)
+@click.option("--soft-cols", default=0, show_default=True, help="Columns that multiply in LUTs.")
 @click.option("--chip", type=click.Choice(list(CHIPS)), required=True)
 @click.option("--seed", "seeds", type=int, multiple=True, help="Place and route with this seed.")
 @click.option("--frequency", default=100.0, show_default=True, help="Target in MHz.")

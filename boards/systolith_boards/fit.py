@@ -90,7 +90,7 @@ def draw(family: str, seed: int) -> tuple[Board, tuple[str, ...]]:
             array = board.config.overridden(list(changes)).array
         except ValueError:
             continue
-        if array.strategy == "soft" or array.rows * array.cols <= board.chip.dsps * (
+        if array.strategy == "soft" or array.multipliers <= board.chip.dsps * (
                 2 if family == "ice40" else 1):
             return board, changes
 

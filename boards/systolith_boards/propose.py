@@ -152,7 +152,7 @@ class _Search:
         chip, array = self.board.chip, config.array
         spare = self.spare * config.vector.lanes / self.config.vector.lanes
         if (_memory_bytes(config) > chip.brams * chip.bram_bytes
-                or DSPS.get(array.strategy, 0) * array.rows * array.cols + spare > chip.dsps):
+                or DSPS.get(array.strategy, 0) * array.multipliers + spare > chip.dsps):
             return None
         self.progress(f"compiling for {' '.join(key) or 'what the board runs'}")
         try:
@@ -222,12 +222,12 @@ def propose(graph: Graph, board: Board, config: CoreConfig, *, count: int = 3,
     progress("what the board runs now takes of the chip")
     now = plan(top_of(board, config), config, board)
     array = config.array
-    spare = max(0, now.dsps - DSPS.get(array.strategy, 0) * array.rows * array.cols)
+    spare = max(0, now.dsps - DSPS.get(array.strategy, 0) * array.multipliers)
     search = _Search(graph, board, config, spare, progress)
     search.add({})
     ordered = sorted(shapes(board, config, spare), key=lambda each: array_bound(graph, *each))
     for rows, cols in ordered[:SHAPES]:
-        search.add({"array.rows": rows, "array.cols": cols})
+        search.add({"array.rows": rows, "array.cols": cols, "array.soft_cols": 0})
         # It is much the same on any array.
         if len(search.too_large) >= TOO_LARGE and not search.best:
             raise ValueError(f"model must fit the {board.memory_bytes:,} bytes of system memory of "

@@ -19,6 +19,7 @@ from .cells_ecp5 import HeldMultiplier
 from .checks import check_bool, check_int
 from .element import sum_bits
 from .latency import column_groups, ecp5, ecp5_column
+from .multiplier_ecp5 import CarryMultiplier
 from .seam import array_ports, check_turns
 from .skew import Skew
 
@@ -67,6 +68,8 @@ class Ecp5Column(wiring.Component):
         R, the elements.
     pairs : bool
         Whether an element can hold two int4 weights.
+    soft : bool
+        Whether carry cells multiply; not with ``pairs``.
 
     Members
     -------
@@ -83,11 +86,13 @@ class Ecp5Column(wiring.Component):
     sums : ``Out(ArrayLayout(signed(sum_bits(rows)), 2))``, of one sum without ``pairs``
         The dot product with int8 weights or with the lower halves, and that with the upper halves.
     """
-    def __init__(self, *, rows: int, pairs: bool = False):
+    def __init__(self, *, rows: int, pairs: bool = False, soft: bool = False):
         check_int("rows", rows, 1, 64)
         check_bool("pairs", pairs)
+        check_bool("soft", soft)
         self.rows = rows
         self.pairs = pairs
+        self.soft = soft
         self.latency = ecp5_column(rows, pairs=pairs)
         super().__init__({
             "activations": In(ArrayLayout(signed(8), rows)),
@@ -103,7 +108,8 @@ class Ecp5Column(wiring.Component):
         products = []
         weight = packed(self.weight) if self.pairs else self.weight
         for r in range(self.rows):
-            multiplier = HeldMultiplier(factor_bits=18 if self.pairs else 8)
+            multiplier = (CarryMultiplier() if self.soft
+                          else HeldMultiplier(factor_bits=18 if self.pairs else 8))
             place(m, platform, f"multiplier_{r}", multiplier)
             shadow = Signal(weight.shape(), name=f"shadow_{r}", reset_less=True)
             with m.If(self.shift):
@@ -209,6 +215,8 @@ class Ecp5Array(wiring.Component):
         Whether tiles may be of int4 pairs.
     fanout : int
         Columns in a group. 1 to 64.
+    soft_cols : int
+        Columns, the last ones, in which carry cells multiply; 0 with ``pairs``.
 
     Members
     -------
@@ -235,11 +243,14 @@ class Ecp5Array(wiring.Component):
     sums_valid : ``Out(1)``
         ``row_valid`` of ``latency`` cycles before.
     """
-    def __init__(self, *, rows: int, cols: int, pairs: bool = False, fanout: int = 1):
+    def __init__(self, *, rows: int, cols: int, pairs: bool = False, fanout: int = 1,
+                 soft_cols: int = 0):
         check_int("rows", rows, 1, 64)
         check_int("cols", cols, 1, 64)
         check_bool("pairs", pairs)
         check_int("fanout", fanout, 1, 64)
+        check_int("soft_cols", soft_cols, 0, 0 if pairs else cols)
+        self.soft_cols = soft_cols
         self.rows = rows
         self.cols = cols
         self.pairs = pairs
@@ -295,7 +306,8 @@ class Ecp5Array(wiring.Component):
                 row     = _register(m, f"row_{group}", row)
                 control = {name: _register(m, f"{name}_{group}", value, reset_less=False)
                            for name, value in control.items()}
-            column = Ecp5Column(rows=self.rows, pairs=self.pairs)
+            column = Ecp5Column(rows=self.rows, pairs=self.pairs,
+                                soft=c >= self.cols - self.soft_cols)
             place(m, platform, f"column_{c}", column)
             m.d.comb += [
                 column.activations.eq(row),

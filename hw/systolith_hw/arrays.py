@@ -18,7 +18,8 @@ __all__ = ["array_of"]
 def array_of(array: ArrayConfig) -> Any:
     """A new array, a component with ``latency`` and ``sum_bits``."""
     if array.strategy == "ecp5":
-        return Ecp5Array(rows=array.rows, cols=array.cols, pairs=array.pairs, fanout=array.fanout)
+        return Ecp5Array(rows=array.rows, cols=array.cols, pairs=array.pairs, fanout=array.fanout,
+                         soft_cols=array.soft_cols)
     if array.strategy == "ice40":
         return Ice40Array(rows=array.rows, cols=array.cols)
     if array.pairs:

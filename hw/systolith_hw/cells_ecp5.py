@@ -1,6 +1,9 @@
 """Cells of the Lattice ECP5, each with a twin in plain Amaranth."""
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, signed
+from collections.abc import Sequence
+from typing import Any
+
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,7 +11,41 @@ from .cells import has_vendor_cells
 from .checks import check_bool, check_int
 from .latency import ECP5_MULTIPLIER
 
-__all__ = ["HeldMultiplier", "Multiplier18"]
+__all__ = ["HeldMultiplier", "Multiplier18", "carry_chain"]
+
+
+def carry_chain(m: Module, halves: Sequence[tuple[int, Sequence[Any], Any]], *,
+                carry: Value | None = None) -> None:
+    """Add a chain of CCU2Cs: of each half its INIT, inputs A, B, C and D, and the sum's bit.
+
+    Digits of INIT are functions of A and B, with D, C = 11, 10, 01 and 00; 00 is also what is
+    carried where the sum does not propagate.
+
+    Source: Lattice FPGA-TN-02200 (ECP5 family), "Ripple Mode"; Yosys' model of the cell.
+
+    Parameters
+    ----------
+    carry : Value or None
+        What is carried into the chain, for a half more.
+    """
+    one = Const(1)
+    if carry is not None:
+        halves = [(0x000A, (carry, one, one, one), Signal()), *halves]
+    if len(halves) % 2:
+        halves = [*halves, (0, (one,) * 4, Signal())]
+    carried = None
+    for number in range(0, len(halves), 2):
+        ports: dict[str, Any] = {}
+        for i, (init, inputs, bit) in enumerate(halves[number:number + 2]):
+            ports |= {f"p_INIT{i}": Const(init, 16), f"p_INJECT1_{i}": "NO", f"o_S{i}": bit,
+                      **{f"i_{name}{i}": value
+                         for name, value in zip("ABCD", inputs, strict=True)}}
+        if carried is not None:
+            ports["i_CIN"] = carried
+        if number + 2 < len(halves):
+            carried = Signal(name=f"carry_{number + 2}")
+            ports["o_COUT"] = carried
+        m.submodules[f"cell_{number // 2}"] = Instance("CCU2C", **ports)
 
 
 def multiplier_cell(a, b, product, *, load=1) -> Instance:

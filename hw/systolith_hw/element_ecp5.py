@@ -1,12 +1,11 @@
 """One element of a ternary array in ECP5's carry cells."""
 
-from typing import Any
-
-from amaranth.hdl import Const, Instance, Module, Signal, signed
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cells import has_vendor_cells, place
+from .cells_ecp5 import carry_chain
 from .checks import check_int
 from .element import sum_bits
 from .latency import CARRY_ELEMENT
@@ -63,31 +62,11 @@ class TernaryAdder(wiring.Component):
         return m
 
     def _chain(self, m):
-        # Digits of INIT are functions of A and B, with D, C = 11, 10, 01 and 00: A ^ ~B and A ^ B
-        # are sums, A with nothing. 00 is also what is carried where the sum does not propagate.
+        # A ^ ~B and A ^ B are sums, A with nothing.
         nonzero, negative = self.weight
-        one = Const(1)
-        halves: list[dict[str, Any]] = [
-            {"INIT": 0x000A, "A": negative, "B": one, "C": one, "D": one, "S": Signal()}]
-        for bit in range(self.sum_bits):
-            halves.append({"INIT": 0x96AA, "A": self.left[min(bit, self.left_bits - 1)],
-                           "B": self.term[min(bit, 7)], "C": negative, "D": nonzero,
-                           "S": self.sum[bit]})
-        if len(halves) % 2:
-            halves.append({"INIT": 0, **dict.fromkeys("ABCD", one), "S": Signal()})
-        carry = None
-        for number in range(0, len(halves), 2):
-            ports: dict[str, Any] = {}
-            for i, half in enumerate(halves[number:number + 2]):
-                ports |= {f"p_INIT{i}": Const(half["INIT"], 16), f"p_INJECT1_{i}": "NO",
-                          **{f"i_{name}{i}": half[name] for name in "ABCD"},
-                          f"o_S{i}": half["S"]}
-            if carry is not None:
-                ports["i_CIN"] = carry
-            if number + 2 < len(halves):
-                carry = Signal(name=f"carry_{number + 2}")
-                ports["o_COUT"] = carry
-            m.submodules[f"cell_{number // 2}"] = Instance("CCU2C", **ports)
+        carry_chain(m, [(0x96AA, (self.left[min(bit, self.left_bits - 1)], self.term[min(bit, 7)],
+                                  negative, nonzero), self.sum[bit])
+                        for bit in range(self.sum_bits)], carry=negative)
 
 
 class CarryElement(wiring.Component):

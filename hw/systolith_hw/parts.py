@@ -36,6 +36,10 @@ class ArrayConfig:
     gated : bool
         Whether multipliers keep still where an activation is zero or no row is valid, for less
         power; with ``generic`` only. Results and cycles do not depend on it.
+    soft_cols : int
+        Columns, the last ones, in which LUTs multiply, for more of them than a chip has
+        multipliers; with ``ecp5`` and without ``pairs`` only. Results and cycles do not depend on
+        it.
     """
     rows: int = 8
     cols: int = 8
@@ -45,6 +49,7 @@ class ArrayConfig:
     pairs: bool = False
     fanout: int = 4
     gated: bool = False
+    soft_cols: int = 0
 
     def __post_init__(self):
         check_int("array.rows", self.rows, 1, 64)
@@ -75,6 +80,10 @@ class ArrayConfig:
         if self.gated and self.strategy != "generic":
             raise ValueError(f"array.strategy must be generic where array.gated is true, not "
                              f"{self.strategy!r}")
+        check_int("array.soft_cols", self.soft_cols, 0, self.cols)
+        if self.soft_cols and (self.strategy != "ecp5" or self.pairs):
+            raise ValueError(f"array.strategy must be ecp5 and array.pairs false where "
+                             f"array.soft_cols is not 0, not {self.strategy!r} and {self.pairs!r}")
 
     def paired(self, weights: str) -> bool:
         """Whether elements multiply by two weights of this format at once."""
@@ -98,6 +107,11 @@ class ArrayConfig:
     def unpack_latency(self) -> int:
         """Cycles that weights and activations wait in a register on their way to the array."""
         return int(self.weights != (self.cell,))
+
+    @property
+    def multipliers(self) -> int:
+        """Elements but those of ``soft_cols``."""
+        return self.rows * (self.cols - self.soft_cols)
 
     @property
     def most_digits(self) -> int:

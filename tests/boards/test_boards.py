@@ -63,7 +63,7 @@ def test_every_board_has_a_clock_a_serial_line_and_what_its_top_needs(board):
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 def test_the_configuration_fits_the_multipliers_of_the_chip(board):
     array, chip = board.config.array, board.chip
-    needed = {"ecp5": array.rows * array.cols, "ice40": array.rows * -(-array.cols // 2),
+    needed = {"ecp5": array.multipliers, "ice40": array.rows * -(-array.cols // 2),
               "soft": 0}[array.strategy]
     assert needed <= chip.dsps
     # The bus can address the memory.

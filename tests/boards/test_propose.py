@@ -29,7 +29,7 @@ def foreseen(monkeypatch):
         monkeypatch.setattr(module, "top_of", lambda board, config: config)
         monkeypatch.setattr(module, "plan", lambda top, config, board: Plan(
             board=board, luts=1000, ffs=1000, brams=brams(config), errors={},
-            dsps=config.array.rows * config.array.cols + 5 * config.vector.lanes))
+            dsps=config.array.multipliers + 5 * config.vector.lanes))
         monkeypatch.setattr(module, "SHAPES", 3)
         monkeypatch.setattr(module, "TUNED", 1)
     return say

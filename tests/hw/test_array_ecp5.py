@@ -53,6 +53,18 @@ def test_multiplies_int8_without_pairs(rows, cols, fanout, gap):
     check_run(Sequencer(dut, random_tiles(rng, dut, lengths), rng, gap=gap).run())
 
 
+@pytest.mark.parametrize("rows, cols, soft_cols", [(1, 1, 1), (3, 5, 2), (8, 3, 3), (16, 4, 1)])
+def test_multiplies_alike_where_luts_multiply_in_some_columns(rows, cols, soft_cols):
+    rng = np.random.default_rng([rows, cols])
+    dut = Ecp5Array(rows=rows, cols=cols, fanout=2, soft_cols=soft_cols)
+    assert dut.latency == Ecp5Array(rows=rows, cols=cols, fanout=2).latency
+    lengths = [1, 1, rows, *mixed_lengths(rng, dut, 6)]
+    check_run(Sequencer(dut, random_tiles(rng, dut, lengths), rng).run())
+    text = emit_verilog(Ecp5Array(rows=rows, cols=cols, soft_cols=soft_cols), name="top",
+                        vendor_cells=True)
+    assert ("MULT18X18D" in text) == (soft_cols < cols)
+
+
 @pytest.mark.parametrize("pairs", [False, True])
 @pytest.mark.parametrize("length", ["1", "rows", "mixed"])
 def test_a_tile_costs_the_larger_of_its_rows_and_the_arrays(length, pairs):
@@ -124,6 +136,8 @@ def test_an_emission_has_one_kind_of_column_and_of_multiplier():
     (ValueError, "cols must be from 1 to 64, not 65", {"cols": 65}),
     (ValueError, "fanout must be from 1 to 64, not 0", {"fanout": 0}),
     (TypeError, "pairs must be a boolean, not 1", {"pairs": 1}),
+    (ValueError, "soft_cols must be from 0 to 4, not 5", {"soft_cols": 5}),
+    (ValueError, "soft_cols must be from 0 to 0, not 1", {"soft_cols": 1, "pairs": True}),
 ])
 def test_explains_what_a_parameter_must_be(error, message, parameters):
     with pytest.raises(error) as info:

@@ -147,6 +147,9 @@ PAIRS = ("array.weights must be int8 and a narrower format, and array.cell int8,
     ({"pairs": True}, PAIRS + "('int8',) and 'int8'"),
     ({"pairs": True, "cell": "int4", "weights": ("int8", "int4")},
      PAIRS + "('int8', 'int4') and 'int4'"),
+    ({"soft_cols": 9}, "array.soft_cols must be from 0 to 8, not 9"),
+    ({"soft_cols": 1}, ("array.strategy must be ecp5 and array.pairs false where array.soft_cols "
+                        "is not 0, not 'generic' and False")),
 ])
 def test_arrays_that_cannot_be_are_refused(array, text):
     with pytest.raises(ValueError) as caught:

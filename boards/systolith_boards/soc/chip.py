@@ -199,7 +199,7 @@ class Top(wiring.Component):
             lamps = [soc.alive, soc.error, soc.busy][:len(pins)]
             if len(pins) == 1:
                 lamps = [soc.error | Mux(soc.busy, soc.flicker, soc.alive)]
-            m.d.comb += self.led.eq(
+            m.d.sync += self.led.eq(
                 Cat(lamps) ^ Const(sum(pin.inverted << i for i, pin in enumerate(pins))))
         return m
 
