@@ -121,10 +121,9 @@ class CarryMultiplier(wiring.Component):
     """
     LATENCY = ECP5_MULTIPLIER
 
-    activation: In(signed(8))
-    factor: In(signed(8))
-    load: In(1)
-    product: Out(signed(16))
+    def __init__(self):
+        super().__init__({"activation": In(signed(8)), "factor": In(signed(8)), "load": In(1),
+                          "product": Out(signed(16))})
 
     def elaborate(self, platform):
         m = Module()
