@@ -338,14 +338,15 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
           changes=(*_ECP5_45F["changes"], "memory.act_rows=8192", "memory.wgt_rows=8192",
                    "vector.multiply=true", "vector.functions=512")),
     Board(name="ulx3s_85f", platform=ULX3S_85F_Platform, presets={
-        # More than the chip has multipliers: half of the columns multiply in LUTs.
         "models": {},
+        # More elements than the chip has multipliers: half of the columns multiply in LUTs.
+        "wide": {"changes": (*_SPARE, "array.cols=16", "array.soft_cols=8",
+                             "memory.wgt_rows=8192")},
         # Two lanes have 10 of the 12 multipliers that the array leaves.
         "peak": {"changes": (*_SPARE, "array.cols=9", "vector.lanes=2")},
         "ternary": {"changes": (*_SPARE, "array.rows=32", "array.cols=32", *_TERNARY)},
     }, **_ULX3S_85F, preset="ecp5_85f",
-          changes=(*_ECP5_85F["changes"], "array.cols=16", "array.soft_cols=8",
-                   "memory.wgt_rows=8192")),
+          changes=(*_ECP5_85F["changes"], "memory.wgt_rows=16384")),
     Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=80,
           memory_bytes=48 << 10, **_ORANGECRAB, **_ECP5_25F),
     Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=40,

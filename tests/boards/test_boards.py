@@ -91,13 +91,13 @@ def test_the_clock_wanted_of_an_ecp5_is_one_that_its_pll_makes_and_the_line_divi
 
 def test_a_board_runs_its_presets_by_name():
     board = board_of("ulx3s_85f")
-    assert list(board.each) == list(board.presets) == ["models", "peak", "ternary"]
-    models, peak, ternary = board.each.values()
+    assert list(board.each) == list(board.presets) == ["models", "wide", "peak", "ternary"]
+    models, wide, peak, ternary = board.each.values()
     assert models.config == board.config and models.target_mhz == board.target_mhz
     assert (peak.config.array.rows * peak.config.array.cols, peak.config.vector.lanes) == (144, 2)
     assert ternary.config.macs_per_cycle == 1024
     assert ternary.config.array.weights == ("ternary",)
-    assert all(each.pins == board.pins for each in (models, peak, ternary))
+    assert all(each.pins == board.pins for each in (models, wide, peak, ternary))
     other = board_of("ulx3s_45f")
     assert other.each == {"ecp5_25f": other}
 

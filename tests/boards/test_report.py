@@ -67,7 +67,8 @@ def test_a_board_has_a_row_for_each_of_its_presets(builds):
     builds.refused = ("ulx3s_45f",)
     rows = list(report.report(["ulx3s_45f", "ulx3s_85f"], (1,), 1))
     assert [row.cells[:3] for row in rows] == [
-        ("ulx3s_45f", "ecp5_25f", "8 x 8 int8"), ("ulx3s_85f", "models", "16 x 16 int8"),
+        ("ulx3s_45f", "ecp5_25f", "8 x 8 int8"), ("ulx3s_85f", "models", "16 x 8 int8"),
+        ("ulx3s_85f", "wide", "16 x 16 int8"),
         ("ulx3s_85f", "peak", "16 x 9 int8"), ("ulx3s_85f", "ternary", "32 x 32 ternary")]
 
 

@@ -115,7 +115,7 @@ def test_plan_proposes_what_to_build_for_a_model(run, run_json, quick):
     assert first["cycles"] <= second["cycles"]
     assert first["per_second"] == pytest.approx(65e6 / first["cycles"])
     assert (first["macs"], first["host_ops"]) == (2_656_768, [])
-    assert first["rows"] * first["cols"] == 256
+    assert first["rows"] * first["cols"] == 128
     assert first["act_bytes"] <= 8192 * first["rows"]   # less is proposed where it does as well
     config = BOARDS["ulx3s_85f"].config.overridden(["memory.act_rows=8192", *second["changes"]])
     assert (config.array.rows, config.array.cols) == (second["rows"], second["cols"])

@@ -85,8 +85,7 @@ def test_programs_between_which_the_host_works_load_their_weights_each_time():
 
 def test_a_program_that_fits_memory_only_where_weights_are_loaded_each_time_is_not_refused():
     path = references.stored("mlperf_tiny", "kws_ref_model.tflite")
-    config, bus = named_config("ulx3s_85f").overridden(
-        ["array.cols=8", "memory.wgt_rows=16384"]), named_bus("ulx3s_85f")
+    config, bus = named_config("ulx3s_85f"), named_bus("ulx3s_85f")
     assert compile_model(path, config=config, bus=bus).resident_bytes
     network = compile_model(path, config=config, bus=bus, memory_bytes=700 * COMMAND_BYTES)
     assert network.resident_bytes == 0 and network.images[0].commands < 700
