@@ -186,6 +186,7 @@ SAMPLES = {
     "data_bytes": 8, "weight_bits": 8, "ways": 2, "kept": 8,
     "adds": True, "left_bits": 19, "cell": "int4", "factor_bits": 8, "entries": 256,
     "multiply": True, "operations": True, "selects": True, "largest": True,
+    "negative": True, "low_bits": 10, "high_bits": 10, "shift": 2,
 }
 SPECIAL = {("AxiReader", "config"): CoreConfig.preset("demo").bus,
            ("AxiWriter", "config"): CoreConfig.preset("demo").bus,

@@ -71,11 +71,15 @@ class CommandWalker(wiring.Component):
     def __init__(self, *, loops: int, streams: Sequence[int], kept: data.StructLayout,
                  waits: bool = True, count_bits: int = 16, queued: bool = False,
                  held: bool = False, levels: int = 2):
+        self.loops = loops
+        self.streams = tuple(streams)
         self.waits = waits
+        self.count_bits = count_bits
         self.queued = queued
         self.held = held
-        self.walker = AffineWalker(loops=loops, streams=streams, count_bits=count_bits, held=held,
-                                   levels=levels)
+        self.levels = levels
+        self.walker = AffineWalker(loops=loops, streams=self.streams, count_bits=count_bits,
+                                   held=held, levels=levels)
         super().__init__({
             "command": In(stream.Signature(data.StructLayout({
                 "walk": self.walker.walk_layout, "waits": gate_layout, "kept": kept}))),

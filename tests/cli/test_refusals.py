@@ -31,7 +31,7 @@ PRESETS = "demo, tiny, ecp5_25f, ecp5_85f, bench16"
     ("generate -o x --set rows=1", "assignment must be section.field=value, not 'rows=1'"),
     ("generate -o x --set array.tall=1",
      ("field of array must be one of rows, cols, strategy, weights, cell, pairs, fanout, gated, "
-      "not 'tall'")),
+      "soft_cols, not 'tall'")),
     ("generate -o x --set no.rows=1",
      "field must be one of name, array, memory, bus, vector, control, not 'no'"),
     ("generate -o x --set name=A", "name must be a lower-case identifier, not 'A'"),
