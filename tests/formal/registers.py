@@ -10,7 +10,7 @@ from .specification import Specification
 
 __all__ = ["PROOFS"]
 
-READ_CYCLES, WRITE_CYCLES = 2, 2  # until the answer is offered, as the docstring says
+READ_CYCLES, WRITE_CYCLES = 2, 3  # until the answer is offered, as the docstring says
 
 
 class Answers(Specification):
@@ -104,8 +104,8 @@ class Answers(Specification):
 PROOFS = (
     Proof(
         name="axi-lite", block="control.py",
-        claim="Control of the preset tiny: one answer for each request, two cycles after it, "
-              "which stays and is stable until ready; program_address, window_bytes and param1 "
+        claim="Control of the preset tiny: one answer for each request, of a write three cycles "
+              "after it, of a read two, which stays and is stable until ready; program_address, window_bytes and param1 "
               "are what was written last, the first two at most 2^17, and are read so; other "
               "addresses read 0; after an error "
               "halt stays, and nothing begins, until a reset",
@@ -114,7 +114,7 @@ PROOFS = (
             Bug("an answer withdrawn", "hw/systolith_hw/control.py",
                 "with m.If(self.rvalid & self.rready):", "with m.If(self.rvalid):", RUN),
             Bug("a write answered twice", "hw/systolith_hw/control.py",
-                "write.eq(due & (~self.bvalid | self.bready))", "write.eq(due)", RUN),
+                "write.eq(due & ~self.bvalid)", "write.eq(due)", RUN),
             Bug("a start that needs no reset after an error", "hw/systolith_hw/control.py",
                 "word[0] & ~busy & ~failed & ~resetting", "word[0] & ~busy & ~resetting", RUN),
             Bug("a start beside a reset", "hw/systolith_hw/control.py",
