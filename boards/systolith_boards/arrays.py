@@ -137,8 +137,7 @@ def measure(array: ArrayConfig, *, chip: str, seeds: tuple[int, ...], frequency:
     synthesise(Wrapped(part=array_of(array)), chip=chip, directory=directory,
                inferring=array.strategy == "generic")
     if array.strategy == "ecp5" and CHIPS[chip].sites and not scatter:
-        fix(directory / "top.json", side_by_side(array.rows, array.cols - array.soft_cols,
-                                                 CHIPS[chip].sites))
+        fix(directory / "top.json", side_by_side(array.rows, array.hard_cols, CHIPS[chip].sites))
     clocks = []
     for seed in seeds:
         try:

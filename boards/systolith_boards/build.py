@@ -185,7 +185,7 @@ def multiplier_sites(board: Board, config: CoreConfig) -> dict[str, str]:
     if not board.device.endswith("85F") or array.strategy != "ecp5":
         return {}
     try:
-        return side_by_side(array.rows, array.cols - array.soft_cols, SITES_85F)
+        return side_by_side(array.rows, array.hard_cols, SITES_85F)
     except ValueError:  # more than that has sites for
         return {}
 

@@ -93,8 +93,8 @@ class VectorLanes(wiring.Component):
         if unit.rows:
             m.submodules.rows = self.rows = RowFile(config=self.config)
             for name in ("value_read", "sum_read", "record"):
-                data_ = name == "record"
-                self.pipe.start(name, getattr(self, name), reset_less=data_, late=late and data_)
+                self.pipe.start(name, getattr(self, name), reset_less=name == "record",
+                                late=late and name == "record")
                 m.d.comb += getattr(self.rows, name).eq(
                     self.pipe.at(name, ARRIVED - RowFile.READ_LATENCY))
         operands = self._operands()

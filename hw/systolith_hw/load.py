@@ -150,9 +150,7 @@ class LoadEngine(wiring.Component):
         turn_layout = data.StructLayout({
             "data": self.config.bus.data_bits, "row": row_bits(self.config), "lane": lane_width,
             "last": lane_width, "memory": 2, "event": 1})
-        turns  = Signal(turn_layout)
-        turned = Signal(turn_layout, reset_less=True)
-        turned_valid = Signal()
+        turns = Signal(turn_layout)
         turn_free = Signal()
         write_free = Signal()
         source = Signal(self.config.bus.data_bits)     # slices of an expression repeat its text
@@ -182,17 +180,17 @@ class LoadEngine(wiring.Component):
             turns.event.eq(piece.event.any()),
         ]
         if compact:
+            turned, turned_valid = Signal(turn_layout, reset_less=True), Signal()
             m.d.comb += turn_free.eq(write_free)
             with m.If(turn_free):
                 m.d.sync += [turned_valid.eq(step & good), turned.eq(turns)]
         else:
             m.submodules.turns = queue = ShortQueue(shape=turn_layout, depth=2)
+            turned, turned_valid = queue.o.payload, queue.o.valid
             m.d.comb += [
                 turn_free.eq(queue.i.ready),
                 queue.i.valid.eq(step & good),
                 queue.i.payload.eq(turns),
-                turned_valid.eq(queue.o.valid),
-                turned.eq(queue.o.payload),
                 queue.o.ready.eq(write_free),
             ]
         mask_bits = max(row_bytes for _, row_bytes, _ in pad_shapes(self.config).values())

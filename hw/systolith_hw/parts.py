@@ -109,9 +109,14 @@ class ArrayConfig:
         return int(self.weights != (self.cell,))
 
     @property
+    def hard_cols(self) -> int:
+        """Columns but the ``soft_cols``."""
+        return self.cols - self.soft_cols
+
+    @property
     def multipliers(self) -> int:
-        """Elements but those of ``soft_cols``."""
-        return self.rows * (self.cols - self.soft_cols)
+        """Elements of the ``hard_cols``."""
+        return self.rows * self.hard_cols
 
     @property
     def most_digits(self) -> int:

@@ -246,17 +246,17 @@ class GroupReader(wiring.Component):
             for end, moves in zip(ends, (self.i.valid, issue), strict=True):
                 with m.If(moves):
                     m.d.sync += end.eq(end + 1)
-            # Where groups are apart, the row stays until the next one is read.
-            told = wrong & (pause == 0) if interval > 1 else wrong
+            # Where groups are apart, the row stays until the next one can be read.
+            free = pause == 0
             m.d.comb += [
                 ram.write_addr.eq(ends[0]),
                 ram.write_data.eq(beside),
                 ram.write_en.eq(self.i.valid),
                 ram.read_addr.eq(ends[1]),
-                ram.read_en.eq(heads.valid if interval == 1 else issue | told),
+                ram.read_en.eq(heads.valid & free),
                 goes.eq(ram.read_data),
             ]
-            m.d.sync += self.error.valid.eq(told)
+            m.d.sync += self.error.valid.eq(wrong & free)
         m.d.comb += [self.group.eq(goes.group), self.record.eq(goes.record),
                      self.error.index.eq(goes.index)]
         return m

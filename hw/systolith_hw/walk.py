@@ -34,7 +34,7 @@ class CommandWalker(wiring.Component):
     kept : data.StructLayout
         What stays beside a command's elements.
     waits : bool
-        Whether the walk waits for semaphores, at levels 0 and 1.
+        Whether the walk waits for semaphores, at the first two of its levels.
     count_bits : int
         Width of a loop count.
     queued : bool

@@ -105,10 +105,10 @@ PROOFS = (
     Proof(
         name="axi-lite", block="control.py",
         claim="Control of the preset tiny: one answer for each request, of a write three cycles "
-              "after it, of a read two, which stays and is stable until ready; program_address, window_bytes and param1 "
-              "are what was written last, the first two at most 2^17, and are read so; other "
-              "addresses read 0; after an error "
-              "halt stays, and nothing begins, until a reset",
+              "after it, of a read two, which stays and is stable until ready; program_address, "
+              "window_bytes and param1 are what was written last, the first two at most 2^17, and "
+              "are read so; other addresses read 0; after an error halt stays, and nothing begins, "
+              "until a reset",
         make=Answers,
         bugs=(
             Bug("an answer withdrawn", "hw/systolith_hw/control.py",
