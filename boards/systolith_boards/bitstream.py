@@ -48,11 +48,21 @@ def bitstream_verilog(built: Built) -> str:
 
 
 def _without_twins(verilog: str) -> str:
-    """Without the wires that icebox_vlog declares although there are ports of their names."""
-    ports = set(re.findall(r"\w+(?= *[,)])", verilog.partition(";")[0]))
+    """Without the wires and registers that icebox_vlog declares although there are ports of their
+    names; such a register is the port's own."""
+    header, rest = verilog.split(";", 1)
+    ports = set(re.findall(r"\w+(?= *[,)])", header))
 
     def left(found: re.Match) -> str:
-        names = [name for name in found[1].split(", ") if name not in ports]
-        return f"wire {', '.join(names)};" if names else ""
+        nonlocal header
+        kind, names = found[1], []
+        for each in found[2].split(", "):
+            name = each.removesuffix(" = 0").removesuffix(" = 1")
+            if name not in ports:
+                names.append(each)
+            elif kind == "reg":
+                header = re.sub(rf"\boutput {name}(?= *[,)])", f"output reg {each}", header)
+        return f"{kind} {', '.join(names)};" if names else ""
 
-    return re.sub(r"^wire ([^;\[\]=]*);$", left, verilog, flags=re.M)
+    rest = re.sub(r"^(wire|reg) ([^;\[\]]*);$", left, rest, flags=re.M)
+    return f"{header};{rest}"

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from systolith_boards.bitstream import bitstream_verilog
+from systolith_boards.bitstream import _without_twins, bitstream_verilog
 from systolith_boards.boards import BOARDS
 from systolith_boards.build import Built, build
 from systolith_sim.chip import ChipPort
@@ -24,6 +24,25 @@ def test_a_counter_in_a_bitstream_counts(blink):
         seen.append(port.leds)
         port.run(1 << BITS - lamps)
     assert seen == [count % (1 << lamps) for count in range(3 << lamps)]
+
+
+def test_what_a_port_is_is_declared_once():
+    # As icebox_vlog writes it.
+    text = """module top (output [2:0] \\led , output tx, output alive, input rx, input clk);
+
+wire rx, n1, n2, alive;
+wire clk;
+reg n3 = 0, tx = 1, n4 = 0;
+assign n1 = rx;
+"""
+    assert _without_twins(text) == """module top (output [2:0] \\led , output reg tx = 1, \
+output alive, input rx, input clk);
+
+wire n1, n2;
+
+reg n3 = 0, n4 = 0;
+assign n1 = rx;
+"""
 
 
 def test_only_bitstreams_of_an_ice40_are_read(tmp_path):
