@@ -1,8 +1,8 @@
 """Every board's figures: the table of ``docs/boards.md``, from builds with several seeds.
 
 ``python -m systolith_boards.report`` builds what is not in the cache yet, so that it goes on where
-it was interrupted, and writes the table, each row when it is there; ``--board`` chooses boards, and
-leaves the rows of others as they are.
+it was interrupted, and writes the table, each row when it is there; ``--board`` and ``--preset``
+choose boards and what they run, and leave the rows of others as they are.
 """
 
 import re
@@ -21,7 +21,7 @@ from .boards import BOARDS, Board
 from .build import Built, build, multiplier_sites
 from .soc import top_of
 
-__all__ = ["Row", "check_marks", "markdown", "report", "rewrite", "table", "written"]
+__all__ = ["Row", "check_marks", "chosen", "markdown", "report", "rewrite", "table", "written"]
 
 MARKS = ("<!-- report -->\n", "<!-- end of report -->\n")
 
@@ -117,10 +117,25 @@ def _builds(preset: str, board: Board, seeds: Sequence[int]) -> Row:
         return Row(board=board, preset=preset, refused=str(error))
 
 
-def report(names: Sequence[str], seeds: Sequence[int], jobs: int) -> Iterator[Row]:
-    """Rows in the order of ``names``, a board's presets in theirs, from ``jobs`` builds at a
-    time."""
+def chosen(names: Sequence[str], presets: Sequence[str]) -> list[tuple[str, Board]]:
+    """Boards by preset, in the order of ``names``, a board's presets in theirs; ``presets`` chooses
+    among them, if it is not empty.
+
+    Raises
+    ------
+    ValueError
+        None of the boards has one of ``presets``.
+    """
     todo = [each for name in names for each in BOARDS[name].each.items()]
+    known = dict.fromkeys(preset for preset, _ in todo)
+    for preset in presets:
+        if preset not in known:
+            raise ValueError(f"preset must be one of {', '.join(known)}, not {preset!r}")
+    return [each for each in todo if not presets or each[0] in presets]
+
+
+def report(todo: Sequence[tuple[str, Board]], seeds: Sequence[int], jobs: int) -> Iterator[Row]:
+    """Rows in the order of ``todo``, from ``jobs`` builds at a time."""
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(lambda each: _builds(each[0], each[1], seeds), todo)
 
@@ -128,25 +143,28 @@ def report(names: Sequence[str], seeds: Sequence[int], jobs: int) -> Iterator[Ro
 @click.command()
 @click.option("--board", "names", multiple=True, type=click.Choice(list(BOARDS)),
               help="Only this one; may be repeated (default all).")
+@click.option("--preset", "presets", multiple=True,
+              help="Only this one of the boards' presets; may be repeated.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(1, 2, 3), show_default=True)
 @click.option("--jobs", default=1, show_default=True, help="Boards at a time.")
 @click.option("--document", type=click.Path(path_type=Path, dir_okay=False, exists=True),
               help="File whose table, between its two marks, is replaced.")
-def main(names: tuple[str, ...], seeds: tuple[int, ...], jobs: int, document: Path | None) -> None:
+def main(names: tuple[str, ...], presets: tuple[str, ...], seeds: tuple[int, ...], jobs: int,
+         document: Path | None) -> None:
     """Build every board with every seed and print the table of their figures."""
     console = Console(stderr=True)
-    if document is not None:
-        try:
+    try:
+        if document is not None:
             check_marks(document, MARKS)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
-    chosen = names or tuple(BOARDS)
+        todo = chosen(names or tuple(BOARDS), presets)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     order = [(board.name, preset) for board in BOARDS.values() for preset in board.each]
     rows: dict[tuple[str, str], Sequence[str]] = {}
     with Progress(TextColumn("boards"), MofNCompleteColumn(), TimeElapsedColumn(),
                   TextColumn("{task.description}"), console=console) as progress:
-        task = progress.add_task("", total=sum(len(BOARDS[name].each) for name in chosen))
-        for row in report(chosen, seeds, jobs):
+        task = progress.add_task("", total=len(todo))
+        for row in report(todo, seeds, jobs):
             rows[row.board.name, row.preset] = row.cells
             progress.update(task, advance=1, description=row.refused or row.cells[7])
             if document is not None:

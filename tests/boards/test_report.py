@@ -33,7 +33,7 @@ def builds(monkeypatch):
 
 def test_a_row_has_every_seeds_clock_and_counts_the_median(builds):
     board = BOARDS["ulx3s_25f"]
-    row, = report.report(["ulx3s_25f"], (1, 2, 3), 1)
+    row, = report.report(report.chosen(["ulx3s_25f"], ()), (1, 2, 3), 1)
     assert builds.made == [("ulx3s_25f", seed) for seed in (1, 2, 3)]
     array, mhz = board.config.array, min(50.0, board.target_mhz)
     assert row.cells == (
@@ -45,7 +45,7 @@ def test_a_row_has_every_seeds_clock_and_counts_the_median(builds):
 
 def test_what_does_not_fit_stands_in_the_table_with_its_reason(builds):
     builds.refused = ("icebreaker",)
-    row, = report.report(["icebreaker"], (1,), 1)
+    row, = report.report(report.chosen(["icebreaker"], ()), (1,), 1)
     assert row.cells[-1] == "design must fit the 30 ICESTORM_RAM of it, not need 36"
 
 
@@ -65,11 +65,21 @@ def test_the_table_takes_the_old_ones_place_in_the_document(builds, tmp_path):
 
 def test_a_board_has_a_row_for_each_of_its_presets(builds):
     builds.refused = ("ulx3s_45f",)
-    rows = list(report.report(["ulx3s_45f", "ulx3s_85f"], (1,), 1))
+    rows = list(report.report(report.chosen(["ulx3s_45f", "ulx3s_85f"], ()), (1,), 1))
     assert [row.cells[:3] for row in rows] == [
         ("ulx3s_45f", "ecp5_25f", "8 x 8 int8"), ("ulx3s_85f", "models", "16 x 8 int8"),
         ("ulx3s_85f", "wide", "16 x 16 int8"),
         ("ulx3s_85f", "peak", "16 x 9 int8"), ("ulx3s_85f", "ternary", "32 x 32 ternary")]
+
+
+def test_presets_can_be_chosen(builds, tmp_path):
+    assert [(board.name, preset) for preset, board in report.chosen(
+        ["icebreaker", "ulx3s_85f"], ["peak", "tiny"])] == [("icebreaker", "tiny"),
+                                                            ("ulx3s_85f", "peak")]
+    result = CliRunner().invoke(report.main, ["--board", "ulx3s_85f", "--preset", "tiny"])
+    assert result.exit_code == 2 and not builds.made
+    assert "preset must be one of models, wide, peak, ternary, not 'tiny'" in " ".join(
+        result.output.replace("│", " ").split())
 
 
 def test_rows_of_boards_that_are_not_chosen_stay(builds, tmp_path):
