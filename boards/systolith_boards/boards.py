@@ -294,8 +294,7 @@ _ECP5_25F: dict[str, Any] = {"preset": "ecp5_25f", "changes": (*_ECP5, "control.
 # where they fit.
 _SDRAM_25F: dict[str, Any] = {"preset": "ecp5_25f",
                               "changes": (*_ECP5_25F["changes"], "memory.act_rows=4096")}
-_ECP5_45F: dict[str, Any] = {"preset": "ecp5_25f",
-                             "changes": (*_ECP5, "array.cols=8")}
+_ECP5_45F: dict[str, Any] = {"preset": "ecp5_25f", "changes": (*_ECP5, "array.cols=8")}
 _ECP5_85F: dict[str, Any] = {"preset": "ecp5_85f", "changes": _ECP5}
 _TERNARY = ("array.strategy=soft_ecp5", "array.cell=ternary", "array.weights=ternary")
 # Phases as in litex-boards: radiona_ulx3s.py, muselab_icesugar_pro.py.

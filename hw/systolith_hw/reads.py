@@ -186,12 +186,13 @@ class GroupReader(wiring.Component):
         beat  = Signal(beat_bits)
         rest  = Signal(beat_bits)
         pause = Signal(range(interval))     # that a serial requantiser keeps groups away
+        free = pause == 0
         wanted  = Signal()
         m.d.comb += [
             self.beat.eq(beat),
             final.eq(beat == head.beats),
             wanted.eq(heads.valid & allowed & ~halt
-                      & ~(head.begins & final & (rest != 0)) & (~final | (pause == 0))),
+                      & ~(head.begins & final & (rest != 0)) & (~final | free)),
             issue.eq(step & final),
             heads.ready.eq(issue),
         ]
@@ -199,7 +200,7 @@ class GroupReader(wiring.Component):
             m.d.sync += beat.eq(Mux(final, 0, beat + 1))
         m.d.sync += [
             rest.eq(Mux(issue, head.result_beats, Mux(rest == 0, 0, rest - 1))),
-            pause.eq(Mux(issue, interval - 1, Mux(pause == 0, 0, pause - 1))),
+            pause.eq(Mux(issue, interval - 1, Mux(free, 0, pause - 1))),
         ]
 
         # The reads of a beat, each granted when its bank is free.
@@ -247,7 +248,6 @@ class GroupReader(wiring.Component):
                 with m.If(moves):
                     m.d.sync += end.eq(end + 1)
             # Where groups are apart, the row stays until the next one can be read.
-            free = pause == 0
             m.d.comb += [
                 ram.write_addr.eq(ends[0]),
                 ram.write_data.eq(beside),
