@@ -161,11 +161,12 @@ class Control(wiring.Component):
         reset = written("control") & word[1]
         with m.If(start):
             m.d.sync += [starting.eq(1), busy.eq(1), done.eq(0)]
-        # A register of its own: much hangs on it.
+        # Registers of their own: much hangs on them.
         clearing = Signal()
+        halting  = Signal()     # failed, resetting or starting
         m.d.comb += [
             self.clear.eq(clearing),
-            self.halt.eq(failed | resetting | starting),
+            self.halt.eq(halting),
         ]
         m.d.sync += [
             clearing.eq(~clearing & (starting | (resetting & self.bus_idle))),
@@ -176,14 +177,18 @@ class Control(wiring.Component):
             m.d.sync += starting.eq(0)
         with m.If(self.begin):
             m.d.sync += running.eq(1)
-        with m.If(running & ~resetting):
-            with m.If(self.error.valid):
-                m.d.sync += [
-                    failed.eq(1), busy.eq(0), running.eq(0), code.eq(self.error.code),
-                    index.eq(self.error.index), interrupt[1].eq(1),
-                ]
-            with m.Elif(self.finished):
-                m.d.sync += [done.eq(1), busy.eq(0), running.eq(0), interrupt[0].eq(1)]
+        fails = running & ~resetting & self.error.valid
+        with m.If(start | reset | fails):
+            m.d.sync += halting.eq(1)
+        with m.Elif(clearing):      # ends each of the three
+            m.d.sync += halting.eq(0)
+        with m.If(fails):
+            m.d.sync += [
+                failed.eq(1), busy.eq(0), running.eq(0), code.eq(self.error.code),
+                index.eq(self.error.index), interrupt[1].eq(1),
+            ]
+        with m.Elif(running & ~resetting & self.finished):
+            m.d.sync += [done.eq(1), busy.eq(0), running.eq(0), interrupt[0].eq(1)]
         with m.If(self.command_interrupt):
             m.d.sync += interrupt[2].eq(1)
         with m.If(written("control") & word[2]):

@@ -226,21 +226,27 @@ class Core(wiring.Component):
     def _deadlock(self, m, control, dispatcher, engines):
         """A standstill in which at least one engine waits for a semaphore; while it lasts, the
         engines are looked through for the first command that waits."""
+        # Of the engines in the cycle before: which wait, whether none does anything else, and
+        # whether one of them was granted what it waits for.
+        waits = Signal(len(engines))
+        held, granted = Signal(), Signal()
         still = Signal()
         cycles = Signal(range(self.SETTLE))
+        number = cycles[:exact_log2(len(engines))]
+        # The engine that is looked at, a cycle after its number.
+        waiting = Signal()
+        index = Signal(index_bits(self.config), reset_less=True)
         first = Signal(index_bits(self.config), reset_less=True)
         error = Signal(error_layout)
-        anyone = Cat(engine.waiting for engine in engines).any()
-        grants = Cat(engine.wait.valid & engine.wait.ready for engine in engines).any()
         m.d.sync += [
-            still.eq(anyone & ~grants
-                     & Cat(engine.waiting | engine.idle for engine in engines).all()
-                     & (dispatcher.exhausted | dispatcher.blocked)),
+            waits.eq(Cat(engine.waiting for engine in engines)),
+            held.eq(Cat(engine.waiting | engine.idle for engine in engines).all()),
+            granted.eq(Cat(engine.wait.valid & engine.wait.ready for engine in engines).any()),
+            still.eq(waits.any() & held & ~granted & (dispatcher.exhausted | dispatcher.blocked)),
             cycles.eq(Mux(still & ~control.clear, cycles + 1, 0)),
+            waiting.eq(waits.bit_select(number, 1)),
+            index.eq(choose([engine.waiting_index[:len(index)] for engine in engines], number)),
         ]
-        number = cycles[:exact_log2(len(engines))]
-        waiting = Cat(engine.waiting for engine in engines).bit_select(number, 1)
-        index = choose([engine.waiting_index[:len(first)] for engine in engines], number)
         with m.If((cycles == 0) | (waiting & (index < first))):
             m.d.sync += first.eq(index | (~waiting).replicate(len(first)))
         m.d.comb += [

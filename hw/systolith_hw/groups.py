@@ -171,7 +171,7 @@ class GroupSequencer(wiring.Component):
         result = Signal(ADDRESS_BITS)
         row_bits = exact_log2(config.act_row_bytes // unit.lanes)
         acc_row = source >> exact_log2(config.acc_group_pitch)
-        param, row, entry, position = self._counters(m, now, passed, has_passed)
+        param, row, entry, block, position = self._counters(m, now, passed, has_passed)
         m.d.comb += [
             at.eq(ring_row(element.address[f"s{self.walks.index(name)}"], now[f"{name}_base"],
                            now[f"{name}_ring"]))
@@ -200,7 +200,6 @@ class GroupSequencer(wiring.Component):
             good += [~uses.record | ((row >> log2) == 0),
                      ~uses.row_result | ((result >> log2) == 0)]
         if unit.functions:
-            block = Mux(now.settings.function == Function.CHANNEL, entry >> 6, 0) + now.blocks
             good.append(~uses.table | ((block >> (exact_log2(unit.functions) - 6)) == 0))
         span_first = span_last = Const(0, 1)
         if unit.combines:
@@ -212,16 +211,19 @@ class GroupSequencer(wiring.Component):
         new = Signal(head_layout(config))
         checks = Signal(len(good))
         free = self._hand_over(m, reader, pass_, has_passed, new, checks)
+        raises = raiser.ready       # there is room for its raises
+        if not compact:             # of which the raiser learns a cycle later
+            raises &= ~(passes.event.any() & raiser.event.any())
         m.d.comb += [
             checks.eq(Cat(*good)),
             passes.element.eq(walker.o.payload),
             passes.begins.eq(begins),
             passes.slot.eq(slot),
             passes.event.eq(now.raises & walker.o.payload.ends[2:]),
-            pass_.eq(walker.o.valid & walker.open & room & free & raiser.ready),
+            pass_.eq(walker.o.valid & walker.open & room & free & raises),
             walker.o.ready.eq(pass_),
             walker.pass_.eq(pass_),
-            raiser.event.eq(Mux(pass_, passes.event, 0)),
+            raiser.event.eq(Mux(has_passed, passed.event, 0)),
             raiser.number.eq(now.number),
             raiser.index.eq(now.index),
             *(new[name].eq(value) for name, value in (
@@ -270,13 +272,15 @@ class GroupSequencer(wiring.Component):
             ]
             return groups.i.ready
         there = Signal(range(GROUPS + 1))   # on their way to the reader, or waiting there
+        halted = Signal()
+        m.d.sync += halted.eq(self.halt)
         m.d.comb += [reader.i.valid.eq(has_passed), reader.i.payload.eq(new),
                      reader.allowed.eq(checks.all())]
         with m.If(pass_ & ~reader.issue):
             m.d.sync += there.eq(there + 1)
         with m.Elif(reader.issue & ~pass_):
             m.d.sync += there.eq(there - 1)
-        return there != GROUPS
+        return (there != GROUPS) & ~halted
 
     def _settings(self, m, now, begins, pass_, vacant):
         """Settings of the command: as those of the one before, or into the slot that is not its, a
@@ -304,27 +308,31 @@ class GroupSequencer(wiring.Component):
             (known | free) & (now.same_order | vacant.all()))
 
     def _counters(self, m, now, passed, has_passed):
-        """Parameter row, record, group of the row and place in the span of the element."""
+        """Parameter row, record, group of the row, block of the table and place in the span of the
+        element."""
         last, begins = passed.element.last, passed.begins
         following = []  # of the next element, unless that is a command's first
 
-        def counter(name, start):
-            bits = len(start) if name.startswith("param") else ADDRESS_BITS
+        def counter(name, start, bits=ADDRESS_BITS):
             value = Signal(bits, name=name)
             register = Signal(bits, name=f"{name}_following", reset_less=True)
             m.d.comb += value.eq(Mux(begins, start, register))
             following.append(register)
             return value
 
-        param = counter("param", now.param_base)
-        tile  = counter("param_tile", now.param_base)
+        param = counter("param", now.param_base, len(now.param_base))
+        tile  = counter("param_tile", now.param_base, len(now.param_base))
         row   = counter("row", now.row_base)
         entry = counter("entry", 0)
+        block = counter("block", now.blocks, len(now.blocks) + 1)   # the first beyond is an error
         position = counter("position", 0)
-        next_param, next_tile, next_row, next_entry, next_position = following
+        next_param, next_tile, next_row, next_entry, next_block, next_position = following
         with m.If(has_passed):
             m.d.sync += [next_param.eq(param), next_tile.eq(tile), next_row.eq(row),
                          next_entry.eq(Mux(last[0], 0, entry + 1))]
+            if self.config.vector.functions:
+                filled = (now.settings.function == Function.CHANNEL) & entry[:6].all()
+                m.d.sync += next_block.eq(Mux(last[0], now.blocks, block + filled))
             # Along with loop 0, back at loop 1, on to the next tile at loop 2.
             with m.If(now.param_step):
                 with m.If(~last[0]):
@@ -340,7 +348,7 @@ class GroupSequencer(wiring.Component):
                 m.d.sync += next_position.eq(Mux(ends, 0, position + 1))
                 with m.If(ends):
                     m.d.sync += next_row.eq(row + 1)
-        return param, row, entry, position
+        return param, row, entry, block, position
 
     def _connect_command(self, m, walker, record, loops):
         """Give the walker what it takes of a command."""

@@ -118,7 +118,7 @@ class GroupReader(wiring.Component):
     allowed : ``In(1)``
         The group that comes touches nothing that is not there.
     halt : ``In(1)``
-        Stop.
+        Stop; of a core that is not compact, the sequencer does.
     acc_valid, acc_row, acc_ready, bias, source, stream : memories
         As in ``GroupSequencer``.
     issue, group, beat, source_read, stream_read, value_read, sum_read, record : ``Out``
@@ -162,7 +162,7 @@ class GroupReader(wiring.Component):
             beside.index.eq(new.index),
         ]
         heads, head, allowed, wrong = self.i, new, self.allowed, Signal()
-        halt = self.halt
+        may = allowed & ~self.halt
         if not compact:
             # A group's checks are known as one bit.
             needed = ("source", "second", "param", "begins", "uses", *BEATS)
@@ -176,30 +176,30 @@ class GroupReader(wiring.Component):
             ]
             check(m, platform, ~self.i.valid | self.i.ready, "there is room for each group")
             heads, head = queue.o, queue.o.payload
-            allowed, halt = head.allowed, Signal()
-            m.d.sync += halt.eq(self.halt)
+            allowed = may = head.allowed    # the sequencer halts
 
         # A command's last result of several rows keeps the next command's first one away.
         step  = Signal()            # a beat of the group is read
         issue = self.issue          # its last
         final = Signal()            # no beat after this
         beat  = Signal(beat_bits)
-        rest  = Signal(beat_bits)
+        rest  = Signal(beat_bits)   # beats of the last result to go
+        rests = Signal()            # there is one
         pause = Signal(range(interval))     # that a serial requantiser keeps groups away
         free = pause == 0
         wanted  = Signal()
         m.d.comb += [
             self.beat.eq(beat),
             final.eq(beat == head.beats),
-            wanted.eq(heads.valid & allowed & ~halt
-                      & ~(head.begins & final & (rest != 0)) & (~final | free)),
+            wanted.eq(heads.valid & may & ~(head.begins & final & rests) & (~final | free)),
             issue.eq(step & final),
             heads.ready.eq(issue),
         ]
         with m.If(step):
             m.d.sync += beat.eq(Mux(final, 0, beat + 1))
         m.d.sync += [
-            rest.eq(Mux(issue, head.result_beats, Mux(rest == 0, 0, rest - 1))),
+            rest.eq(Mux(issue, head.result_beats, Mux(rests, rest - 1, 0))),
+            rests.eq(Mux(issue, head.result_beats != 0, (rest >> 1).any())),
             pause.eq(Mux(issue, interval - 1, Mux(free, 0, pause - 1))),
         ]
 

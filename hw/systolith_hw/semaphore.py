@@ -58,6 +58,7 @@ class Semaphores(wiring.Component):
         values = [Signal(VALUE_BITS, name=f"value{i}") for i in range(self.count)]
         up, down = Signal(self.count), Signal(self.count)  # granted in the cycle before
         raised = Signal(self.raisers)
+        some   = Signal(self.count)    # the value is above 0
         above  = Signal(self.count)    # there is one to take
         asked  = Signal(self.count)
         raising, raise_number = Signal(), Signal(NUMBER_BITS)
@@ -74,14 +75,14 @@ class Semaphores(wiring.Component):
         full = Signal(self.count)
         for i, value in enumerate(values):
             m.d.comb += [
-                above[i].eq(up[i] | (value.any() & ~down[i])),
+                above[i].eq(up[i] | (some[i] & ~down[i])),
                 asked[i].eq(Cat(port.valid & (port.payload == i) for port in self.wait).any()),
                 full[i].eq(up[i] & ~down[i] & value.all()),
             ]
             with m.If(up[i] & ~down[i] & ~value.all()):
-                m.d.sync += value.eq(value + 1)
+                m.d.sync += [value.eq(value + 1), some[i].eq(1)]
             with m.Elif(down[i] & ~up[i]):
-                m.d.sync += value.eq(value - 1)
+                m.d.sync += [value.eq(value - 1), some[i].eq(value[1:].any())]
         m.d.sync += [
             up.eq(Cat(raising & (raise_number == i) for i in range(self.count))),
             down.eq(asked & above),

@@ -99,6 +99,8 @@ class Answers(Specification):
                      "a program begins after everything is cleared")
         self.require(m, ~(failed & ~dut.halt), "an error holds the engines until a reset")
         self.require(m, ~(failed & dut.begin), "no program begins after an error")
+        self.require(m, ~dut.clear | dut.halt, "the engines are held while all is cleared")
+        self.require(m, ~dut.begin | resetting | ~dut.halt, "no program begins held")
 
 
 PROOFS = (
@@ -108,7 +110,7 @@ PROOFS = (
               "after it, of a read two, which stays and is stable until ready; program_address, "
               "window_bytes and param1 are what was written last, the first two at most 2^17, and "
               "are read so; other addresses read 0; after an error halt stays, and nothing begins, "
-              "until a reset",
+              "until a reset; all is cleared in a halt, and a program begins without",
         make=Answers,
         bugs=(
             Bug("an answer withdrawn", "hw/systolith_hw/control.py",
@@ -119,5 +121,7 @@ PROOFS = (
                 "word[0] & ~busy & ~failed & ~resetting", "word[0] & ~busy & ~resetting", RUN),
             Bug("a start beside a reset", "hw/systolith_hw/control.py",
                 "~resetting & ~word[1]", "~resetting", RUN),
+            Bug("a start that does not hold the engines", "hw/systolith_hw/control.py",
+                "m.If(start | reset | fails)", "m.If(reset | fails)", RUN),
         )),
 )

@@ -18,6 +18,7 @@ from systolith_hw.isa import (
     VectorOp,
 )
 from systolith_hw.legal import supported
+from systolith_hw.reads import GROUPS
 from systolith_hw.stages import Stages
 
 from .vectors import PORTS, RECORDS, TB, config_of
@@ -206,10 +207,10 @@ def test_waits_while_a_token_is_missing_and_says_so():
     assert len(tb.seen.busy) == 1
 
 
-def test_halt_stops_it_a_cycle_later():
+def test_halt_stops_it_after_the_groups_that_were_handed_to_the_reader():
     tb = TB(FOUR, seed=0)
     seen = tb.run([tb.command(counts=[2, 8], source_strides=[1])], halt=5, after=100)
-    assert len(seen.busy) == len(seen.acts) == 6
+    assert len(seen.busy) == len(seen.acts) == 5 + GROUPS
 
 
 # Cycles

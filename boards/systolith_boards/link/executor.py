@@ -81,10 +81,11 @@ class Executor(wiring.Component):
         order, memory, hello = Signal(), Signal(), Signal()
         due     = Signal()    # it is an order, and its turn
         turn    = Signal(8)   # the number of the order that is done next
+        same    = Signal(2)   # halves of this request's number and of that
         greeted = Signal()
         failed  = Signal()    # the bus answered the last order with an error
         unfit   = Signal()    # this request is refused
-        astray  = Signal()    # there is nothing at its address
+        beyond  = Signal(3)   # its address is longer than any, or within a word
         # Words to go, complemented: a counter up takes a cell less per bit.
         count   = Signal(range(MAX_WORDS + 1), reset_less=True)
         address = Signal(max((self.memory_words - 1).bit_length(), PAGE_BITS - 2),
@@ -180,17 +181,23 @@ class Executor(wiring.Component):
                 m.d.sync += [
                     order.eq(op[0]), memory.eq(op[1]), hello.eq(op == Op.HELLO),
                     unfit.eq(~((op == Op.HELLO) | (op[2:] == Op.GET >> 2))),
-                    due.eq(op[0] & (self.word[8:16] == turn)),
+                    *(same[i].eq(self.word.word_select(2 + i, 4) == turn.word_select(i, 4))
+                      for i in range(2)),
                 ]
                 m.d.comb += [begin.eq(1), advance.eq(1)]
                 m.next = "ADDRESS"
             with m.State("ADDRESS"):
-                outside = Mux(memory, self._outside(self.word), self.word[PAGE_BITS:].any())
+                high = self.word[2 + len(address):]
                 m.d.comb += place.eq(1)
-                m.d.sync += astray.eq(outside | self.word[:2].any())
+                m.d.sync += [
+                    due.eq(order & same.all()),
+                    beyond.eq(Cat(part.any() for part in (
+                        self.word[:2], high[:len(high) // 2], high[len(high) // 2:]))),
+                ]
                 m.next = "DECIDE"
             with m.State("DECIDE"):
-                bad = unfit | (astray & ~hello)
+                outside = Mux(memory, address >= self.memory_words, address[PAGE_BITS - 2:].any())
+                bad = unfit | ((beyond.any() | outside) & ~hello)
                 m.d.sync += unfit.eq(bad)
                 m.d.comb += [rewind.eq(~due), skip.eq(bad | (order & ~due))]
                 m.next = "TURN"
@@ -262,9 +269,3 @@ class Executor(wiring.Component):
                 m.d.comb += [step.eq(1), advance.eq(1)]
                 m.next = "SEND"
         return m
-
-    def _outside(self, address):
-        """Whether a byte address lies behind the memory."""
-        if self.memory_words & (self.memory_words - 1):
-            return address >= 4 * self.memory_words
-        return address[2:] >> (self.memory_words - 1).bit_length() != 0

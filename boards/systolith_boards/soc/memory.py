@@ -133,7 +133,7 @@ class ChipMemory(wiring.Component):
         ident = Signal(reset_less=True)
         advance = Signal()      # the word that left the RAM last moves on
         go = Signal()           # so does what stands at the RAM
-        link_read = Signal()
+        link_read = Signal()    # the link's turn, a cycle after it came
         fetch = Signal()
         answering = Signal()    # the link waits for a word
         asked = Signal(whose)
@@ -147,13 +147,14 @@ class ChipMemory(wiring.Component):
         m.d.comb += [
             advance.eq(~self.rvalid | self.rready),
             go.eq(advance & ~met),
-            link_read.eq(self.request.valid & ~link.write & ~answering),
             fetch.eq(reading & ~link_read & ~answering),
             ram.read_addr.eq(row),
             ram.read_en.eq(asked.as_value().any() & go),
             self.request.ready.eq(link_write | (link_read & go)),
             self.arready.eq(~reading | (fetch & go & (left == 0))),
         ]
+        m.d.sync += link_read.eq(self.request.valid & ~link.write & ~answering
+                                 & ~(link_read & go))
         with m.If(self.answer.valid & self.answer.ready):
             m.d.sync += [self.answer.valid.eq(0), answering.eq(0)]
         with m.If(go):
