@@ -60,7 +60,7 @@ class GroupSequencer(wiring.Component):
     command : ``In(stream of commands)``
         Accepted when its first group is next.
     halt : ``In(1)``
-        Stop.
+        Stop, a compact core at once, others after up to ``GROUPS`` groups.
     acc_valid, acc_row, acc_ready : accumulator's read port
     bias, source, stream : ``Out(ReadPort)``
         To the parameter memory and the activation scratchpad.

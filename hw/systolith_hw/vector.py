@@ -31,7 +31,7 @@ class VectorEngine(wiring.Component):
     command : ``In(stream of commands)``
         Accepted when its first group is next.
     halt : ``In(1)``
-        Stop, a compact core at once, others a cycle later.
+        Stop, a compact core at once, others after up to ``reads.GROUPS`` groups.
     acc_valid, acc_row, acc_ready, acc_data : accumulator's read port
     bias, scale : ``Out(ReadPort)``
         To the parameter memory; always granted.
