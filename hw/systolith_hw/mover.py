@@ -167,13 +167,14 @@ class Mover(wiring.Component):
         m.d.sync += [beyond.eq(value[:len(window)] > window),
                      outside.eq(value[widths["memory"]:].any()), limited.eq(given(Field.LIMIT))]
         bad_window = far & ~filling
+        unfit = bad_window | misfit
         with m.If(given(Field.LIMIT)):
             m.d.sync += known.eq(0)
         with m.If(limited):
             m.d.sync += far.eq(far | outside | beyond)
         with m.If(given(Field.WORDS)):
             m.d.sync += [word_left.eq(value[OFFSET_BITS:]), more_words.eq(1), active.eq(1)]
-            with m.If(bad_window | misfit):
+            with m.If(unfit):
                 m.d.sync += [self.wrong.eq(1), self.code.eq(
                     Mux(bad_window, ErrorCode.MEMORY_ADDRESS, ErrorCode.SCRATCHPAD_ADDRESS))]
         with m.If(self.go):
@@ -195,22 +196,23 @@ class Mover(wiring.Component):
         planned = Signal()      # a piece is known
         bad_row = Signal(reset_less=True)   # it lies outside the scratchpad
         turn   = Signal(OFFSET_BITS, reset_less=True)
-        may    = Signal()       # nothing is wrong, and nothing stops it
-        go_on  = planned & may & ~bad_row & (~run_end | known)
+        may    = Signal()       # it is known, its row is there, and nothing stops it
+        go_on  = may & (~run_end | known)
+        no_row = by_memory(lambda rows, row_bytes, pitch: row[exact_log2(rows):].any())
         # Of the next piece: as it is, or behind this one.
         rest   = _behind(left[:4], more)
-        of_run = Mux(moves, rest & near.replicate(3), _short(left[:4]) & (
-            ~left[4:].any()).replicate(3))
+        of_run = Mux(moves, rest, _short(left[:4])) & near.replicate(3)
         of_row = Mux(moves, Mux(row_end, _short(width), _behind(row_left, more)), _short(row_left))
         m.d.sync += [
-            planned.eq(active & ~moves), may.eq(~self.wrong & ~self.halt),
+            planned.eq(active & ~moves),
+            may.eq(active & ~moves & ~Mux(planned, bad_row, no_row) & ~self.wrong & ~self.halt),
             near.eq(~left[4:].any()),
             run_ends.eq(of_run[0]), to_run.eq(of_run[1:] | (~of_run[0]).replicate(2)),
             row_ends.eq(of_row[0]), to_row.eq(of_row[1:] | (~of_row[0]).replicate(2)),
         ]
         with m.If(~planned):
             m.d.sync += [
-                bad_row.eq(by_memory(lambda rows, row_bytes, pitch: row[exact_log2(rows):].any())),
+                bad_row.eq(no_row),
                 more.eq(nearest), turn.eq(Mux(store, offset - lane, lane - offset)),
                 row_end.eq(row_ends & _at_most(to_row, others)),
                 run_end.eq(run_ends & _at_most(to_run, others) & _at_most(to_run, to_row)),
@@ -275,12 +277,14 @@ class Mover(wiring.Component):
                 port.data.eq(stand_data.replicate(-(-row_bytes // BUS_BYTES))),
                 port.mask.eq(stand_lanes[:row_bytes]),
             ]
+        may_ask = Signal()      # for words of a load
+        m.d.sync += may_ask.eq((active | (given(Field.WORDS) & ~unfit)) & ~store & ~filling
+                               & ~self.halt & ~self.wrong)
         taken  = Signal()       # the word that moved last is done with
         m.d.sync += taken.eq(loads & granted & word_end & ~filling)
         m.d.comb += [
             self.words.ready.eq(taken),
-            self.asked.valid.eq(active & ~store & ~filling & more_words & ~self.halt
-                                & ~self.wrong),
+            self.asked.valid.eq(may_ask & more_words),
             self.asked.payload.eq(word),
         ]
         asks = self.asked.valid & self.asked.ready

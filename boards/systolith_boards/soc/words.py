@@ -69,6 +69,7 @@ class WordMemory(wiring.Component):
         came_ident = Signal(reset_less=True)
         word    = Signal(32, reset_less=True)
         both, write, read = Signal(), Signal(), Signal()
+        turn, asks = Signal(), Signal()     # the link's, a cycle after it came; it is taken
         shows   = (~self.rvalid | self.rready) & ~self.answer.valid
         # Two reads have room, one where it comes; a write would destroy that.
         comes   = to_bus | to_link
@@ -76,10 +77,11 @@ class WordMemory(wiring.Component):
         still   = ~reads & ~comes
         m.d.comb += [
             both.eq(self.awvalid & self.wvalid & (~self.bvalid | self.bready)),
-            write.eq(both & ~self.request.valid & still),
-            read.eq(self.arvalid & ~both & ~self.request.valid
+            write.eq(both & ~turn & still),
+            read.eq(self.arvalid & ~both & ~turn
                     & ~((reads & comes) | (reads & shown) | (comes & shown))),
-            self.request.ready.eq(still),
+            asks.eq(turn & still),
+            self.request.ready.eq(asks),
             self.awready.eq(write),
             self.wready.eq(write),
             self.arready.eq(read),
@@ -88,17 +90,17 @@ class WordMemory(wiring.Component):
             m.d.sync += self.bvalid.eq(0)
         with m.If(write):
             m.d.sync += self.bvalid.eq(1)
-        asks    = self.request.valid & still
         m.d.sync += [
             writes.eq(write | (asks & link.write)),
             reads.eq(read | (asks & ~link.write)),
-            links.eq(self.request.valid),
+            turn.eq(self.request.valid & ~asks),
+            links.eq(turn),
             to_bus.eq((reads & ~links) | (to_bus & ~shows)),
             to_link.eq((reads & links) | (to_link & ~shows)),
-            row.eq(Mux(self.request.valid, link.address[:width],
+            row.eq(Mux(turn, link.address[:width],
                        Mux(both, self.awaddr[2:], self.araddr[2:])[:width])),
-            enables.eq(Mux(self.request.valid, ~0, self.wstrb)),
-            written.eq(Mux(self.request.valid, link.data, self.wdata)),
+            enables.eq(Mux(turn, ~0, self.wstrb)),
+            written.eq(Mux(turn, link.data, self.wdata)),
             ident.eq(self.arid),
         ]
         with m.If(reads):
