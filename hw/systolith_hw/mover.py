@@ -199,10 +199,11 @@ class Mover(wiring.Component):
         may    = Signal()       # it is known, its row is there, and nothing stops it
         go_on  = may & (~run_end | known)
         no_row = by_memory(lambda rows, row_bytes, pitch: row[exact_log2(rows):].any())
-        # Of the next piece: as it is, or behind this one.
+        # Of the next piece: behind the one that is known, or of the first.
         rest   = _behind(left[:4], more)
-        of_run = Mux(moves, rest, _short(left[:4])) & near.replicate(3)
-        of_row = Mux(moves, Mux(row_end, _short(width), _behind(row_left, more)), _short(row_left))
+        of_run = Mux(planned, rest, _short(left[:4])) & near.replicate(3)
+        of_row = Mux(planned, Mux(row_end, _short(width), _behind(row_left, more)),
+                     _short(row_left))
         m.d.sync += [
             planned.eq(active & ~moves),
             may.eq(active & ~moves & ~Mux(planned, bad_row, no_row) & ~self.wrong & ~self.halt),
