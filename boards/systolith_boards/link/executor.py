@@ -176,6 +176,7 @@ class Executor(wiring.Component):
                 with m.If(self.waiting):
                     m.d.comb += advance.eq(1)
                     m.next = "OP"
+            # A word comes late from its block RAM: what is asked of it is known in two steps.
             with m.State("OP"):
                 op = self.word[:8]
                 m.d.sync += [
